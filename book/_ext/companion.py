@@ -1,0 +1,45 @@
+"""What the book adds to Sphinx: the {claim} role, and one thing less, the script of thebe."""
+
+import json
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.util.docutils import SphinxRole
+
+
+class ClaimRole(SphinxRole):
+    """{claim}`B-F1b-left-shift` shows the number that claim measured, linked to its row of the scorecard."""
+
+    def run(self):
+        scorecard = Path(self.env.srcdir) / "scorecard.json"
+        claims = json.loads(scorecard.read_text(encoding="utf-8"))["claims"] if scorecard.exists() else []
+        measured = {claim["id"]: claim["measured"] for claim in claims}.get(self.text)
+        if measured is None:
+            message = self.inliner.reporter.warning(f"no claim {self.text!r} was checked", line=self.lineno)
+            return [nodes.problematic(self.rawtext, self.rawtext)], [message]
+        text = f"{measured:.3g}".replace("-", "−") if isinstance(measured, float) else str(measured)
+        label = "claim-" + self.text.lower().replace(".", "-")
+        options = {
+            "refdomain": "std",
+            "reftype": "ref",
+            "reftarget": label,
+            "refexplicit": True,
+            "refwarn": True,
+        }
+        link = pending_xref(self.rawtext, nodes.inline("", text), refdoc=self.env.docname, **options)
+        return [link], []
+
+
+def drop_thebe(app, pagename, templatename, context, doctree):
+    # it is injected even where switched off, loads from another host and fails with the network away
+    kept = [
+        script for script in context.get("script_files", []) if "thebe" not in f"{script}{script.attributes}"
+    ]
+    context["script_files"] = kept
+
+
+def setup(app):
+    app.add_role("claim", ClaimRole())
+    app.connect("html-page-context", drop_thebe, priority=900)
+    return {"parallel_read_safe": True, "version": "1"}

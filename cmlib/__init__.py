@@ -1,0 +1,29 @@
+"""The Curse of Memory: kernels become targets, targets are fitted, fitted models are probed.
+
+Public names stand in the order of the data flow.
+"""
+
+from cmlib import kernels, inputs, parameterizations, targets, models  # noqa: I001
+from cmlib.exponential_sums import ExponentialSum, exponential_sum
+from cmlib.memory import MemoryCurve, memory_function
+from cmlib.stability import PerturbationCurve, crossing, perturbation_error, stability_radius
+from cmlib import figures, claims
+
+__version__ = "0.1.0"
+__all__ = [
+    "kernels",
+    "inputs",
+    "parameterizations",
+    "targets",
+    "models",
+    "ExponentialSum",
+    "exponential_sum",
+    "MemoryCurve",
+    "memory_function",
+    "PerturbationCurve",
+    "crossing",
+    "perturbation_error",
+    "stability_radius",
+    "figures",
+    "claims",
+]

@@ -1,0 +1,146 @@
+"""Input sequences that probe a memory: (batch, time, d_in) torch tensors.
+
+Time 0 is at index `history`; the `history` steps before it are part of the sequence, so that it has
+history + n_steps steps in all.
+"""
+
+import math
+import operator
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cmlib.kernels import _positive
+
+# Loose on purpose, so that wrong ones reach the checks below.
+Count = Any  # an integer
+Amplitude = Any  # a number, or anything torch.as_tensor takes of shape (d_in,) or (batch, d_in)
+Inputs = Float[Tensor, "batch time d_in"]
+
+
+def _count(name: str, value: Any, *, at_least: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise ValueError(f"expected {name} to be an integer >= {at_least}, got {value!r}") from error
+    if number < at_least or isinstance(value, bool):
+        raise ValueError(f"expected {name} to be an integer >= {at_least}, got {value!r}")
+    return number
+
+
+def _amplitude(value: Amplitude, dtype: torch.dtype, device: Any) -> Inputs:
+    try:
+        amplitude = torch.as_tensor(value, dtype=dtype, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"expected a numeric amplitude, got {value!r}") from error
+    if amplitude.ndim > 2 or amplitude.numel() == 0:
+        raise ValueError(
+            f"expected an amplitude of shape (), (d_in,) or (batch, d_in), got shape {tuple(amplitude.shape)}"
+        )
+    if not torch.isfinite(amplitude).all():
+        raise ValueError(f"expected a finite amplitude, got {value!r}")
+    return torch.atleast_2d(amplitude).unsqueeze(1)  # (batch, 1, d_in)
+
+
+def _gated(
+    start: int, stop: int, length: int, amplitude: Amplitude, dtype: torch.dtype, device: Any
+) -> Inputs:
+    # amplitude on start <= step < stop, 0 elsewhere
+    amplitude = _amplitude(amplitude, dtype, device)
+    step = torch.arange(length, device=amplitude.device)
+    gate = ((step >= start) & (step < stop)).to(dtype)
+    return gate[:, None] * amplitude  # (batch, time, d_in)
+
+
+def heaviside(
+    n_steps: Count,
+    amplitude: Amplitude = 1.0,
+    history: Count = 0,
+    *,
+    dtype: torch.dtype = torch.float64,
+    device: Any = None,
+) -> Inputs:
+    """Return x_t = amplitude for t >= 0 and 0 before.
+
+    Args:
+        n_steps: steps from time 0 on, >= 1.
+        amplitude: a number, (d_in,) or (batch, d_in).
+        history: steps before time 0, >= 0.
+
+    Reference: wang2024inverse, Def. 3.1
+    """
+    n_steps, history = _count("n_steps", n_steps, at_least=1), _count("history", history, at_least=0)
+    return _gated(history, history + n_steps, history + n_steps, amplitude, dtype, device)
+
+
+def impulse(
+    n_steps: Count,
+    amplitude: Amplitude = 1.0,
+    history: Count = 0,
+    *,
+    dtype: torch.dtype = torch.float64,
+    device: Any = None,
+) -> Inputs:
+    """Return x_t = amplitude at the step of time 0 and 0 elsewhere; unit area needs amplitude 1/dt.
+
+    Args:
+        n_steps: steps from time 0 on, >= 1.
+        amplitude: a number, (d_in,) or (batch, d_in).
+        history: steps before time 0, >= 0.
+
+    Reference: wang2024inverse, App. F
+    """
+    n_steps, history = _count("n_steps", n_steps, at_least=1), _count("history", history, at_least=0)
+    return _gated(history, history + 1, history + n_steps, amplitude, dtype, device)
+
+
+def reversed_step(
+    n_steps: Count,
+    amplitude: Amplitude = 1.0,
+    history: Count = 1,
+    *,
+    dtype: torch.dtype = torch.float64,
+    device: Any = None,
+) -> Inputs:
+    """Return x_t = amplitude before time 0 and 0 from then on, the reversed Heaviside input.
+
+    Args:
+        n_steps: steps from time 0 on, >= 1.
+        amplitude: a number, (d_in,) or (batch, d_in).
+        history: steps before time 0, >= 1; enough of them to bring the system to rest.
+
+    Reference: wang2024inverse, App. F
+    """
+    n_steps, history = _count("n_steps", n_steps, at_least=1), _count("history", history, at_least=1)
+    return _gated(0, history, history + n_steps, amplitude, dtype, device)
+
+
+def white_noise(
+    n_steps: Count,
+    batch: Count = 1,
+    d_in: Count = 1,
+    dt: Any = 1.0,
+    *,
+    generator: Any = None,
+    dtype: torch.dtype = torch.float64,
+    device: Any = None,
+) -> Inputs:
+    """Return independent normals of variance 1/dt, so that E x_s x_t -> delta(t - s) as dt -> 0.
+
+    Args:
+        n_steps: number of steps, >= 1.
+        batch, d_in: sizes, >= 1.
+        dt: time per step, > 0.
+        generator: the source of randomness, required; numbers are drawn on its device, then moved.
+
+    Reference: li2021curse, Sec. 5
+    """
+    n_steps = _count("n_steps", n_steps, at_least=1)
+    batch, d_in = _count("batch", batch, at_least=1), _count("d_in", d_in, at_least=1)
+    dt = _positive("dt", dt)
+    if not isinstance(generator, torch.Generator):
+        raise ValueError(f"expected generator=torch.Generator(...), got {generator!r}")
+    noise = torch.randn(batch, n_steps, d_in, generator=generator, dtype=dtype, device=generator.device)
+    return (noise / math.sqrt(dt)).to(generator.device if device is None else device)

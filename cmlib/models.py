@@ -1,0 +1,141 @@
+"""Models: sequence maps (batch, time, d_in) -> (batch, time, d_out) with trained weights.
+
+Time step k holds its input over [k dt, (k + 1) dt), and output k is read at the end of it.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cmlib.kernels import ArrayLike
+from cmlib.parameterizations import direct
+
+
+class LinearRNN(nn.Module):
+    """dh/dt = W h + U x, y = c^T h, with memory kernel c^T e^{Wt} U.
+
+    Args:
+        W: (m, m) dense, or (m,) diagonal: raw weights w with eigenvalues parameterization(w); per unit of time.
+        U: (m,), input weight.
+        c: (m,), readout.
+        dt: time step, > 0.
+        discretization: "zoh" (exact for inputs held over a step) or "euler".
+        parameterization: raw weight -> eigenvalue, for a diagonal W only.
+
+    Reference: wang2024inverse, eq. (1); li2021curse, Sec. 3
+    """
+
+    def __init__(
+        self,
+        W: ArrayLike,
+        U: ArrayLike,
+        c: ArrayLike,
+        *,
+        dt: float = 1.0,
+        discretization: str = "zoh",
+        parameterization: Callable = direct,
+    ):
+        super().__init__()
+        W, U, c = (_weights(name, value) for name, value in (("W", W), ("U", U), ("c", c)))
+        m = len(W)
+        if W.shape not in ((m,), (m, m)) or m < 1:
+            raise ValueError(f"expected W of shape (m, m), or (m,) for a diagonal, got {tuple(W.shape)}")
+        if U.shape != (m,) or c.shape != (m,):
+            raise ValueError(f"expected U and c of shape ({m},), got {tuple(U.shape)} and {tuple(c.shape)}")
+        if not (np.isfinite(dt) and dt > 0):
+            raise ValueError(f"expected a time step dt > 0, got {dt!r}")
+        if discretization not in ("zoh", "euler"):
+            raise ValueError(f"expected discretization 'zoh' or 'euler', got {discretization!r}")
+        if W.ndim == 2 and parameterization != direct:
+            raise ValueError("expected a diagonal W of shape (m,) with a parameterization, got (m, m)")
+        self.W, self.U, self.c = nn.Parameter(W), nn.Parameter(U), nn.Parameter(c)
+        self.dt, self.discretization, self.parameterization = float(dt), discretization, parameterization
+
+    @property
+    def diagonal(self) -> bool:
+        return self.W.ndim == 1
+
+    def recurrent(self) -> Float[Tensor, "m m"]:
+        """Return the recurrent weight W as a matrix, whatever its parameterization."""
+        return torch.diag(self.parameterization(self.W)) if self.diagonal else self.W
+
+    def kernel(self, t: ArrayLike) -> Float[Tensor, " time"]:
+        """Return c^T e^{Wt} U at times t >= 0 of shape (time,)."""
+        t = torch.as_tensor(t, dtype=self.W.dtype, device=self.W.device)
+        if self.diagonal:
+            return torch.exp(t[:, None] * self.parameterization(self.W)) @ (self.c * self.U)
+        return matrix_exponential(t[:, None, None] * self.W) @ self.U @ self.c
+
+    def forward(self, x: Tensor, route: str = "recurrence") -> Float[Tensor, "batch time 1"]:
+        """Map (batch, time, 1) to (batch, time, 1); "recurrence" and "convolution" agree to rounding."""
+        if x.ndim != 3 or x.shape[-1] != 1:
+            raise ValueError(f"expected an input of shape (batch, time, 1), got {tuple(x.shape)}")
+        if route == "recurrence":
+            return self._recurrence(x)
+        if route == "convolution":
+            return self._convolution(x)
+        raise ValueError(f"expected route 'recurrence' or 'convolution', got {route!r}")
+
+    def discretized(self) -> tuple[Tensor, Tensor]:
+        """Return (A, B) of h_{k+1} = A h_k + B x_k; A is (m,) for a diagonal W and (m, m) else."""
+        W = self.parameterization(self.W) if self.diagonal else self.W
+        if self.discretization == "euler":
+            identity = torch.ones_like(W) if self.diagonal else torch.eye(len(W), dtype=W.dtype, device=W.device)
+            return identity + self.dt * W, self.dt * self.U
+        if self.diagonal:
+            z = self.dt * W
+            small = z == 0  # (e^z - 1)/z is 1 there, and its gradient must not see 0/0
+            safe = torch.where(small, torch.ones_like(z), z)
+            return torch.exp(z), self.dt * self.U * torch.where(small, 1 + z / 2, torch.expm1(safe) / safe)
+        # the exponential of [[W, U], [0, 0]] dt holds A and the integral of e^{Ws} U at once, W singular or not
+        m = len(W)
+        block = torch.cat([torch.cat([W, self.U[:, None]], 1), W.new_zeros(1, m + 1)])
+        block = matrix_exponential(self.dt * block)
+        return block[:m, :m], block[:m, m]
+
+    def _recurrence(self, x: Tensor) -> Tensor:
+        A, B = self.discretized()
+        h = x.new_zeros(x.shape[0], len(self.U))
+        outputs = []
+        for x_k in x.unbind(1):  # x_k is (batch, 1)
+            h = (h * A if self.diagonal else h @ A.T) + x_k * B
+            outputs.append(h @ self.c)
+        return torch.stack(outputs, 1)[..., None]
+
+    def _convolution(self, x: Tensor) -> Tensor:
+        A, B = self.discretized()
+        n = x.shape[1]
+        A = torch.diag(A) if self.diagonal else A
+        states = B[:, None]  # columns A^j B, their number doubled each time
+        while states.shape[1] < n:
+            states, A = torch.cat([states, A @ states], 1), A @ A
+        return causal_convolution(self.c @ states[:, :n], x[..., 0])[..., None]
+
+
+def matrix_exponential(A: Float[Tensor, "*batch m m"]) -> Float[Tensor, "*batch m m"]:
+    """Return e^A to rounding error.
+
+    torch 2.13 takes a wrong coefficient for one small matrix alone, off by 1e-10 (pytorch issue 196592); a batch of
+    two or more goes another way, so the first matrix goes in twice.
+    """
+    batch = A.reshape(-1, *A.shape[-2:])
+    return torch.linalg.matrix_exp(torch.cat([batch, batch[:1]]))[:-1].reshape(A.shape)
+
+
+def causal_convolution(weights: Float[Tensor, " time"], x: Float[Tensor, "batch time"]) -> Tensor:
+    """Return y_k = sum_{j <= k} weights_j x_{k-j}, by FFT."""
+    n = x.shape[1]
+    length = 2 * n  # zero padding keeps the circular product causal
+    return torch.fft.irfft(torch.fft.rfft(weights, length) * torch.fft.rfft(x, length), length)[:, :n]
+
+
+def _weights(name: str, value: ArrayLike) -> Tensor:
+    tensor = value.detach().clone() if isinstance(value, Tensor) else torch.as_tensor(np.array(value))
+    if not tensor.is_floating_point():
+        tensor = tensor.to(torch.float64)
+    if tensor.ndim == 0 or not torch.isfinite(tensor).all():
+        raise ValueError(f"expected {name} to hold finite numbers in one or two dimensions, got {value!r}")
+    return tensor

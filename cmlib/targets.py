@@ -1,0 +1,43 @@
+"""Targets: the sequence maps that models are asked to approximate."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cmlib.kernels import Kernel
+from cmlib.models import causal_convolution
+
+
+@dataclass(frozen=True)
+class LinearFunctional:
+    """H_t(x) = int_0^inf rho(s) x(t - s) ds, exact for inputs held over each time step.
+
+    Args:
+        kernel: the memory kernel rho.
+        dt: time step, > 0.
+
+    Reference: wang2024inverse, eq. (3)
+    """
+
+    kernel: Kernel
+    dt: float = 1.0
+
+    def __post_init__(self):
+        if not isinstance(self.kernel, Kernel):
+            raise ValueError(f"expected a Kernel, got {self.kernel!r}")
+        if not (np.isfinite(self.dt) and self.dt > 0):
+            raise ValueError(f"expected a time step dt > 0, got {self.dt!r}")
+
+    def weights(self, n: int) -> Float[np.ndarray, " n"]:
+        """Return int rho over [j dt, (j + 1) dt), j = 0 … n - 1: differences of the closed-form tail."""
+        return -np.diff(self.kernel.tail(self.dt * np.arange(n + 1)))
+
+    def __call__(self, x: Tensor) -> Float[Tensor, "batch time 1"]:
+        """Map (batch, time, 1) to (batch, time, 1); output k is H at time (k + 1) dt."""
+        if x.ndim != 3 or x.shape[-1] != 1:
+            raise ValueError(f"expected an input of shape (batch, time, 1), got {tuple(x.shape)}")
+        weights = torch.as_tensor(self.weights(x.shape[1]), dtype=x.dtype, device=x.device)
+        return causal_convolution(weights, x[..., 0])[..., None]

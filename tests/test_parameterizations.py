@@ -1,0 +1,164 @@
+import math
+from dataclasses import FrozenInstanceError
+
+import numpy as np
+import pytest
+import torch
+
+from cmlib.parameterizations import (
+    PARAMETERIZATIONS,
+    Direct,
+    Exp,
+    InverseSquare,
+    Softplus,
+    direct,
+    exp,
+    inverse_square,
+    softplus,
+)
+
+EPS = np.finfo(float).eps
+ALL = {
+    "direct": direct,
+    "exp": exp,
+    "softplus": softplus,
+    "inverse_square": inverse_square,
+    "inverse_square-far": InverseSquare(b=0.005),
+    "inverse_square-unbounded": InverseSquare(a=2.0, b=0.0),
+}
+STABLE = {name: f for name, f in ALL.items() if name != "direct"}
+
+
+@pytest.fixture(params=ALL.values(), ids=ALL.keys())
+def f(request):
+    return request.param
+
+
+@pytest.fixture(params=STABLE.values(), ids=STABLE.keys())
+def stable(request):
+    return request.param
+
+
+def reachable(f):
+    if isinstance(f, InverseSquare) and f.b > 0:
+        return -np.geomspace(1e-6, 1.0 / f.b, 801)
+    return -np.geomspace(1e-6, 1e2, 801)
+
+
+def test_round_trip_returns_the_eigenvalue(f):
+    eigenvalues = reachable(f)
+    # e^w is good to |w| eps <= 14 eps, the others to a few eps
+    np.testing.assert_allclose(f(f.inverse(eigenvalues)), eigenvalues, rtol=32 * EPS)
+    in_torch = torch.as_tensor(eigenvalues)
+    torch.testing.assert_close(f(f.inverse(in_torch)), in_torch, rtol=32 * EPS, atol=0)
+
+
+def test_torch_equals_numpy(f):
+    w = np.linspace(0.01, 30.0, 200)
+    for of in (f, f.derivative):
+        np.testing.assert_allclose(of(torch.as_tensor(w)).numpy(), of(w), rtol=8 * EPS)
+    np.testing.assert_allclose(
+        f.inverse(torch.as_tensor(reachable(f))).numpy(), f.inverse(reachable(f)), rtol=64 * EPS
+    )
+
+
+def test_derivative_equals_autograd(f):
+    w = torch.linspace(-40.0, 40.0, 200, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(f(w).sum(), w)
+    torch.testing.assert_close(f.derivative(w.detach()), gradient, rtol=64 * EPS, atol=0)  # e^40 has 40 eps
+
+
+def test_inverse_has_the_reciprocal_derivative(f):
+    eigenvalues = torch.as_tensor(reachable(f)[:-1]).requires_grad_()
+    w = f.inverse(eigenvalues)
+    (gradient,) = torch.autograd.grad(w.sum(), eigenvalues)
+    torch.testing.assert_close(
+        gradient * f.derivative(w.detach()), torch.ones_like(gradient), rtol=1e-11, atol=0
+    )
+
+
+def test_stable_parameterizations_have_negative_eigenvalues(stable):
+    assert (stable(np.linspace(-40.0, 40.0, 400)) < 0).all()
+
+
+def test_direct_is_the_identity_of_any_sign():
+    w = np.array([-1.0, 0.0, 2.0])
+    np.testing.assert_array_equal(direct(w), w)
+    np.testing.assert_array_equal(direct.inverse(w), w)
+    np.testing.assert_array_equal(direct.derivative(w), 1.0)
+
+
+def test_softplus_has_no_threshold():
+    w = torch.tensor([20.5, 25.0], dtype=torch.float64)
+    tail = torch.log1p(torch.exp(-w))
+    torch.testing.assert_close(-softplus(w) - w, tail, rtol=0, atol=4 * 25 * EPS)
+    assert (-torch.nn.functional.softplus(w) - softplus(w)).abs().min() > 1e-12  # the one that has
+
+
+def test_inverse_square_takes_the_branch_of_positive_weights():
+    assert inverse_square.inverse(-2.0) == 0.0
+    assert inverse_square.inverse(-1.0) == pytest.approx(math.sqrt(0.5), rel=4 * EPS)
+    assert inverse_square(-3.0) == inverse_square(3.0)
+
+
+@pytest.mark.parametrize("b", [0.11, 0.19, 0.7, 1e-3])
+def test_inverse_square_reaches_its_extreme_whatever_the_rounding(b):
+    assert InverseSquare(b=b).inverse(InverseSquare(b=b)(0.0)) <= 4 * math.sqrt(EPS * b)
+
+
+def test_softplus_approaches_exp_and_direct():
+    assert softplus(-40.0) == pytest.approx(exp(-40.0), rel=8 * EPS)
+    assert softplus(800.0) == -800.0
+
+
+def test_dtype_shape_and_kind_are_kept(f):
+    w = torch.full((2, 3), 0.5, dtype=torch.float32)
+    for of, x in ((f, w), (f.derivative, w), (f.inverse, -w)):
+        assert of(x).dtype == torch.float32 and of(x).shape == (2, 3)
+        assert of(x.tolist()).dtype == np.float64 and of(x.tolist()).shape == (2, 3)
+        assert isinstance(of(float(x[0, 0])), float)
+
+
+def test_names_are_those_of_the_registry():
+    expected = {
+        "direct": Direct(),
+        "exp": Exp(),
+        "softplus": Softplus(),
+        "inverse_square": InverseSquare(1.0, 0.5),
+    }
+    assert expected == PARAMETERIZATIONS
+    assert InverseSquare(a=1) == inverse_square and hash(InverseSquare(a=1)) == hash(inverse_square)
+    with pytest.raises(FrozenInstanceError):
+        inverse_square.a = 2.0
+
+
+@pytest.mark.parametrize("bad", [0.0, 1.0, math.nan, -math.inf, [-1.0, 0.5], torch.tensor([-1.0, math.nan])])
+def test_unstable_eigenvalues_are_refused(stable, bad):
+    with pytest.raises(ValueError, match=r"expected finite eigenvalues < 0, got "):
+        stable.inverse(bad)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, [-math.inf, 0.0]])
+def test_direct_refuses_only_what_is_not_finite(bad):
+    with pytest.raises(ValueError, match=r"expected finite eigenvalues, got "):
+        direct.inverse(bad)
+
+
+def test_inverse_square_refuses_eigenvalues_it_cannot_reach():
+    with pytest.raises(ValueError, match=r"expected eigenvalues >= -1/b = -2, got -2\.001"):
+        inverse_square.inverse(-2.001)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"a": 0.0}, r"expected a > 0, got 0\.0"),
+        ({"a": math.nan}, r"expected a to be a finite number, got nan"),
+        ({"a": "one"}, r"expected a to be a finite number, got 'one'"),
+        ({"b": -0.5}, r"expected b >= 0, got -0\.5"),
+        ({"b": math.inf}, r"expected b to be a finite number, got inf"),
+    ],
+)
+def test_bad_inverse_square_says_what_was_expected_and_what_came(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        InverseSquare(**arguments)

@@ -1,0 +1,207 @@
+"""The built site in a real browser: mathematics, figures, search, links, and nothing from anywhere else."""
+
+import functools
+import http.server
+import shutil
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+HTML = ROOT / "_build" / "html"
+sys.path.insert(0, str(ROOT / "workflow"))
+
+from chapters import chapters, pages  # noqa: E402
+from notebooks import code_cells, figures_of, read_notebook  # noqa: E402
+
+CHROMIUM = shutil.which("chromium")
+# without these the browser itself calls home
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+pytestmark = [
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="chromium is not installed: the site is not seen in a browser"
+    ),
+    pytest.mark.skipif(not (HTML / "index.html").exists(), reason="no site in _build/html: run make site"),
+]
+PAGES = pages()
+CHAPTERS = [f"book/{chapter}" for chapter in chapters()]
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="module")
+def address():
+    handler = functools.partial(Quiet, directory=HTML)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """One page in a fresh profile, with everything it asked for and complained about."""
+
+    def __init__(self, browser, address, width, scheme):
+        self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        self.page = self.context.new_page()
+        self.address, self.strangers, self.complaints = address, [], []
+        self.page.on("request", self.note_request)
+        self.page.on("console", lambda m: self.complaints.append(m.text) if m.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def note_request(self, request):
+        if not request.url.startswith((self.address, "data:", "blob:")):
+            self.strangers.append(request.url)
+
+    def open(self, name):
+        self.page.goto(f"{self.address}{name}.html", wait_until="load")
+        self.page.evaluate("window.MathJax ? MathJax.startup.promise.then(() => null) : null")
+        return self.page
+
+    def count(self, selector):
+        return self.page.locator(selector).count()
+
+
+@pytest.fixture(params=[(1300, "light"), (400, "dark")], ids=["wide-light", "narrow-dark"])
+def visit(request, browser, address):
+    visit = Visit(browser, address, *request.param)
+    yield visit
+    visit.context.close()
+
+
+@pytest.fixture
+def wide(browser, address):
+    visit = Visit(browser, address, 1300, "light")
+    yield visit
+    visit.context.close()
+
+
+UNDEFINED_MACRO = 'mjx-mtext[style*="red"], mjx-container [data-mjx-error]'  # MathJax shows it in red
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+# ink of the text and its ground, as relative luminance, through the page's own colours
+CONTRAST = """() => {
+  const light = c => c.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
+    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const ink = light(getComputedStyle(document.querySelector('article p, article h1')).color);
+  const ground = light(getComputedStyle(document.body).backgroundColor);
+  return (Math.max(ink, ground) + 0.05) / (Math.min(ink, ground) + 0.05);
+}"""
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_whole_and_asks_nobody_else(visit, name):
+    page = visit.open(name)
+    assert page.locator("article h1").count() == 1
+    assert visit.count("mjx-merror") == 0
+    assert visit.count(UNDEFINED_MACRO) == 0
+    assert visit.count(".math:not(:has(mjx-container))") == 0  # no formula was left as text
+    for picture in page.locator("article img").all():
+        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+        assert picture.get_attribute("alt").strip()
+        assert picture.evaluate("image => image.width <= image.closest('article').clientWidth")
+    assert page.evaluate(OVERFLOW) <= 0
+    assert page.evaluate(CONTRAST) > 4.5
+    assert visit.strangers == [] and visit.complaints == []
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_chapter_shows_its_figures_and_its_claims(wide, name):
+    page = wide.open(name)
+    notebook = read_notebook(ROOT / f"{name}.ipynb")
+    alts = [figure["alt"] for cell in code_cells(notebook) for figure in figures_of(cell)]
+    shown = page.locator("figure img").all()
+    assert [image.get_attribute("alt") for image in shown] == alts
+    assert all(image.is_visible() for image in shown)
+    assert page.locator("figure figcaption").count() == len(alts)
+    assert wide.count("mjx-container") > 0
+    assert page.get_by_text("PASS", exact=False).count() > 0
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_dark_page_keeps_the_figures_on_white(browser, address, name):
+    visit = Visit(browser, address, 1300, "dark")
+    page = visit.open(name)
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    for image in page.locator("figure img").all():
+        look = image.evaluate("i => [getComputedStyle(i).backgroundColor, getComputedStyle(i).filter]")
+        assert look == ["rgb(255, 255, 255)", "none"]
+    visit.context.close()
+
+
+def test_front_page_leads_to_the_introduction(wide):
+    wide.page.goto(f"{wide.address}index.html", wait_until="commit")
+    wide.page.wait_for_url("**/book/intro.html")
+
+
+def test_search_finds_memory_kernel(wide):
+    page = wide.page
+    page.goto(f"{wide.address}search.html?q=memory+kernel")
+    page.locator("#search-results li a").first.wait_for()
+    found = [link.get_attribute("href") for link in page.locator("#search-results li a").all()]
+    assert any("book/linear/memory-kernels.html" in target for target in found)
+    assert wide.strangers == [] and wide.complaints == []
+
+
+def test_next_and_previous_go_through_the_book_and_back(wide):
+    page = wide.open(PAGES[0])
+    for name in PAGES[1:]:
+        page.locator("a.right-next").click()
+        page.wait_for_url(f"**/{name}.html")
+    for name in reversed(PAGES[:-1]):
+        page.locator("a.left-prev").click()
+        page.wait_for_url(f"**/{name}.html")
+    assert wide.strangers == [] and wide.complaints == []
+
+
+def test_scorecard_has_a_row_for_each_claim(wide):
+    page = wide.open("book/back/scorecard")
+    claims = page.request.get(f"{wide.address}scorecard.json").json()["claims"]
+    assert claims and page.locator("table.scorecard tbody tr").count() == len(claims)
+    assert page.locator(".fail").count() == 0
+
+
+def test_numbers_theorems_by_chapter_with_one_counter(wide):
+    page = wide.open(CHAPTERS[0])
+    numbers = [text.strip() for text in page.locator("div.proof .caption-number").all_inner_texts()]
+    numbers = [text.split()[-1] for text in numbers if text[-1:].isdigit()]
+    assert numbers == [f"1.{n + 1}" for n in range(len(numbers))]
+
+
+@pytest.mark.parametrize(
+    ("formula", "wrong"), [(r"\frac{1}", True), (r"\nosuchmacro", True), (r"\norm{\rhohat - \rho}", False)]
+)
+def test_browser_check_of_formulas_speaks(wide, formula, wrong):
+    page = wide.open(CHAPTERS[0])
+    page.evaluate(
+        """formula => { const p = document.createElement('p'); p.textContent = '\\\\(' + formula + '\\\\)';
+        p.className = 'math'; document.querySelector('article').append(p); return MathJax.typesetPromise([p]); }""",
+        formula,
+    )
+    bad = wide.count("mjx-merror") + wide.count(UNDEFINED_MACRO)
+    assert (bad > 0) == wrong

@@ -1,0 +1,362 @@
+"""The engine on a tiny copy of the project: two chapters without torch, and a library of one number."""
+
+import fcntl
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "workflow"))
+
+from chapters import preset_values, typed_values  # noqa: E402
+from notebooks import merged  # noqa: E402
+
+PARAMETERS = "rate: float = 0.5  # per unit of time\nwidths: list[int] = [2, 4]  # of the model"
+CLAIM = """from cmlib import claims, number
+_ = claims.check("{id}", number.NUMBER, below={bound}, source="s", says="s")"""
+
+
+def write_chapter(project, name, *cells, prose="Prose."):
+    notebook = nbformat.v4.new_notebook()
+    parameters = nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
+    notebook.cells = [nbformat.v4.new_markdown_cell(f"# Chapter {name}\n\n{prose}"), parameters]
+    notebook.cells += [nbformat.v4.new_code_cell(cell) for cell in cells]
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"
+    path = project / "book" / "linear" / f"{name}.ipynb"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+
+
+def run(project, command):
+    environment = os.environ | {"PYTHONPATH": str(project)}
+    return subprocess.run(
+        [sys.executable, "workflow/build.py", command],
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    project = tmp_path_factory.mktemp("project")
+    for folder in ("workflow", "book/_ext", "book/_static"):
+        shutil.copytree(ROOT / folder, project / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (project / "book" / "back").mkdir()
+    for name in ("_config.yml", "book/references.bib", "book/back/scorecard.md", "book/back/references.md"):
+        shutil.copy(ROOT / name, project / name)
+    (project / "workflow" / "presets.yml").write_text("smoke:\n  linear/one: {rate: 0.25}\n")
+    (project / "requirements.lock").write_text("")
+    (project / "book" / "intro.md").write_text("# Intro\n\nSee {cite:t}`wang2024inverse`.\n")
+    pages = ["book/linear/one", "book/linear/two", "book/back/scorecard", "book/back/references"]
+    toc = {"format": "jb-book", "root": "book/intro", "chapters": [{"file": page} for page in pages]}
+    (project / "_toc.yml").write_text(yaml.safe_dump(toc))
+    (project / "cmlib").mkdir()
+    (project / "cmlib" / "__init__.py").write_text("")
+    (project / "cmlib" / "number.py").write_text("NUMBER = 0.25\n")
+    shutil.copy(ROOT / "cmlib" / "claims.py", project / "cmlib")
+    write_chapter(project, "one", CLAIM.format(id="one", bound=1), prose="It measures {claim}`one`.")
+    write_chapter(project, "two", CLAIM.format(id="two", bound=1))
+    done = run(project, "book")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return project, done.stdout
+
+
+@pytest.fixture
+def project(built, tmp_path):
+    return shutil.copytree(built[0], tmp_path / "project")
+
+
+def test_book_prints_each_chapter_the_site_and_last_the_scorecard(built):
+    project, out = built
+    for name in ("one", "two"):
+        assert re.search(rf"^linear/{name}  book  \d+ s  1 claims, 1 pass$", out, re.MULTILINE)
+    assert out.splitlines()[-2:] == [f"site  {project}/_build/html/index.html", "2 claims, 2 pass"]
+    scorecard = json.loads((project / "_build/html/scorecard.json").read_text())
+    assert [claim["chapter"] for claim in scorecard["claims"]] == ["linear/one", "linear/two"]
+    page = (project / "_build/html/book/linear/one.html").read_text()
+    assert re.search(r'href="[^"]*scorecard.html#claim-one"[^>]*><span[^>]*>0.25', page)
+
+
+def test_nothing_is_done_twice_and_prose_alone_executes_nothing(project):
+    done = run(project, "book")
+    assert done.returncode == 0 and done.stdout.count("up to date") == 2
+    assert "running" not in done.stdout and "building" not in done.stdout
+    write_chapter(project, "two", CLAIM.format(id="two", bound=1), prose="Better prose.")
+    done = run(project, "book")
+    assert "running" not in done.stdout and "site  building" in done.stdout
+    assert "Better prose." in (project / "_build/html/book/linear/two.html").read_text()
+
+
+def test_library_edit_and_code_edit_execute_again_and_update_leaves_no_diff(project):
+    (project / "cmlib" / "number.py").write_text("NUMBER = 0.75\n")
+    done = run(project, "update")
+    assert done.stdout.count("running") == 2 and done.stdout.count("updated") == 2
+    committed = project / "book" / "linear" / "one.ipynb"
+    first = committed.read_bytes()
+    claim = json.loads(first)["metadata"]["cmlib"]["claims"][0]
+    assert claim["measured"] == 0.75 and b"papermill" not in first and b"shell.execute" not in first
+    done = run(project, "update")
+    assert "running" not in done.stdout and done.stdout.count("no change") == 2
+    with (project / "cmlib" / "number.py").open("a") as file:
+        file.write("# the same number\n")
+    done = run(project, "update")
+    assert done.stdout.count("running") == 2 and done.stdout.count("no change") == 2
+    assert committed.read_bytes() == first
+    write_chapter(project, "two", CLAIM.format(id="two", bound=2))
+    assert run(project, "update").stdout.count("running") == 1
+
+
+def test_failing_claim_names_chapter_and_cell_and_the_other_chapter_finishes(project):
+    write_chapter(project, "one", "before = 1", CLAIM.format(id="one", bound=0.1))
+    write_chapter(project, "two", CLAIM.format(id="two", bound=2))
+    done = run(project, "book")
+    assert done.returncode != 0
+    line = next(line for line in done.stdout.splitlines() if "FAILED" in line)
+    assert line.startswith(
+        "linear/one  book  FAILED in code cell [3] `from cmlib import claims, number`: ClaimFailed"
+    )
+    assert "one · measured ⟨0.25⟩ · expected < 0.1 · FAIL" in line
+    assert re.search(r"linear/two  book  \d+ s  1 claims, 1 pass", done.stdout)
+    assert (project / "_build/run/book/linear/one/failed.ipynb").exists()
+    assert "site  building" not in done.stdout and (project / "_build/html/index.html").exists()
+
+
+def test_cell_that_kills_its_kernel_fails_the_chapter(project):
+    write_chapter(project, "one", "import os\nos.kill(os.getpid(), 9)", "after = 1")
+    done = run(project, "update")
+    assert (
+        done.returncode != 0
+        and "linear/one  book  FAILED in code cell [2] `import os`: DeadKernel" in done.stdout
+    )
+
+
+def test_preset_values_reach_the_notebook_and_wrong_ones_are_refused_before_anything_runs(project):
+    done = run(project, "smoke")
+    assert done.returncode == 0 and done.stdout.count("running") == 2
+    executed = json.loads((project / "_build/run/smoke/linear/one/executed.ipynb").read_text())
+    assert any("rate = 0.25" in "".join(cell["source"]) for cell in executed["cells"])
+    (project / "workflow" / "presets.yml").write_text("smoke:\n  linear/one: {rat: 0.25}\n")
+    done = run(project, "smoke")
+    assert done.returncode != 0 and done.stdout == ""
+    assert done.stderr == "build: linear/one has no parameter 'rat'; its parameters are: rate, widths\n"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ("{rate: 1e-3}", r"'rate' expects float, got '1e-3'; write 1.0e-3, not 1e-3"),
+        ("{rate: true}", "'rate' expects float, got True"),
+        ("{widths: 3}", r"'widths' expects list\[int\], got 3"),
+        ("{widths: [2, 2.5]}", "'widths' expects int, got 2.5"),
+        ("{speed: 1}", "no parameter 'speed'"),
+    ],
+)
+def test_wrong_parameter_is_refused(built, values, message):
+    with pytest.raises(ValueError, match=message):
+        typed_values("linear/one", yaml.safe_load(values), built[0])
+
+
+def test_right_parameters_are_typed(built):
+    typed = typed_values("linear/one", {"rate": 2, "widths": [3]}, built[0])
+    assert typed == {"rate": 2.0, "widths": [3]} and type(typed["rate"]) is float
+
+
+@pytest.mark.parametrize(
+    ("presets", "preset", "message"),
+    [
+        ("", "huge", "unknown preset 'huge'; the presets are: smoke, book, paper"),
+        ("huge: {}", "smoke", "expected smoke or paper, got 'huge'"),
+        ("smoke: {linear/ten: {}}", "smoke", "'linear/ten', which is no chapter"),
+        ("paper: {linear/one: {rate: 1e-3}}", "smoke", "expects float, got '1e-3'"),
+    ],
+)
+def test_wrong_preset_is_refused(project, presets, preset, message):
+    (project / "workflow" / "presets.yml").write_text(presets)
+    with pytest.raises(ValueError, match=message):
+        preset_values(preset, project)
+
+
+def carriers(project):
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("CURSE_OF_MEMORY_RUN") == str(project):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_run_after_a_kill_ends_the_orphans_and_goes_on(project):
+    wait = "from pathlib import Path\nimport time\nwhile not Path('go').exists():\n    time.sleep(0.05)"
+    write_chapter(project, "one", wait, CLAIM.format(id="one", bound=1))
+    environment = os.environ | {"PYTHONPATH": str(project)}
+    command = [sys.executable, "workflow/build.py", "update"]
+    with subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.DEVNULL) as process:
+        for _ in range(600):
+            if any("ipykernel_launcher" in " ".join(p.cmdline()) for p in carriers(project)):
+                break
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    assert carriers(project), "the killed run left no kernel behind, so this test shows nothing"
+    (project / "book" / "linear" / "go").touch()
+    done = run(project, "update")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^ended \d+ processes left by a run that was killed$", done.stdout, re.MULTILINE)
+    assert "linear/one  updated" in done.stdout
+    assert not carriers(project)
+
+
+def test_second_run_at_the_same_time_says_so(project):
+    with (project / "_build" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = run(project, "book")
+    assert done.returncode == 1
+    assert done.stderr == "build: another run is at work in this folder; wait for it to finish\n"
+
+
+@pytest.mark.parametrize(
+    ("prose", "message"),
+    [
+        ("{ref}`nowhere`", "book/linear/one.ipynb, cell 1, line 3: WARNING: undefined label: 'nowhere'"),
+        ("{cite:t}`nobody1999`", 'could not find bibtex key "nobody1999"'),
+        ("{claim}`unchecked`", "no claim 'unchecked' was checked"),
+    ],
+)
+def test_unresolved_reference_fails_the_site_and_keeps_the_old_one(project, prose, message):
+    write_chapter(project, "one", CLAIM.format(id="one", bound=1), prose=prose)
+    old = (project / "_build/html/book/linear/one.html").read_bytes()
+    done = run(project, "book")
+    assert done.returncode != 0 and message in done.stdout
+    assert (project / "_build/html/book/linear/one.html").read_bytes() == old
+
+
+def test_outputs_are_merged_only_into_the_same_code(built):
+    notebook = nbformat.read(built[0] / "book/linear/one.ipynb", as_version=4)
+    executed = nbformat.read(built[0] / "_build/run/book/linear/one/executed.ipynb", as_version=4)
+    executed.cells.insert(
+        2, nbformat.v4.new_code_cell("rate = 1.0", metadata={"tags": ["injected-parameters"]})
+    )
+    cells = merged(notebook, executed)["cells"]
+    assert [c["source"] for c in cells][2] == "rate = 1.0" and cells[-1]["outputs"]
+    executed.cells[-1].source += "\n"
+    with pytest.raises(ValueError, match="the executed copy has other code: 'from cmlib"):
+        merged(notebook, executed)
+
+
+@pytest.fixture
+def environment(tmp_path, monkeypatch):
+    """workflow/environment.py of an empty project whose installation only leaves a Python that runs."""
+    (tmp_path / "workflow").mkdir()
+    (tmp_path / "requirements.lock").write_text("one==1\n")
+    shutil.copy(ROOT / "workflow" / "environment.py", tmp_path / "workflow")
+    spec = importlib.util.spec_from_file_location("environment", tmp_path / "workflow" / "environment.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def install():
+        python = tmp_path / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.symlink_to(sys.executable)
+
+    monkeypatch.setattr(module, "install", install)
+    module.folder = tmp_path / ".venv"
+    return module
+
+
+def test_environment_is_made_once(environment, capsys):
+    assert environment.main() is None
+    assert re.fullmatch(r"setting up .venv .*\nset up .venv in \d+ s\n", capsys.readouterr().out)
+    assert environment.main() is None
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda e: e.mark("installing"), "rebuilding .venv, which was half-made"),
+        (lambda e: Path(e.PYTHON).unlink(), "rebuilding .venv, which does not run"),
+        (
+            lambda e: Path(e.LOCK).write_text("one==2\n"),
+            "rebuilding .venv, which is for another requirements",
+        ),
+    ],
+)
+def test_own_environment_that_is_not_whole_is_rebuilt(environment, capsys, harm, said):
+    environment.main()
+    (environment.folder / "old").touch()
+    harm(environment)
+    capsys.readouterr()
+    assert environment.main() is None
+    assert capsys.readouterr().out.startswith(said)
+    assert environment.runs() and not (environment.folder / "old").exists()
+
+
+def test_foreign_environment_is_left_alone(environment):
+    environment.folder.mkdir()
+    (environment.folder / "precious").touch()
+    assert "was not made by this Makefile" in environment.main()
+    assert [path.name for path in environment.folder.iterdir()] == ["precious"]
+
+
+def test_interrupted_installation_leaves_nothing(environment, monkeypatch):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(environment, "install", interrupt)
+    assert "interrupted" in environment.main()
+    assert not environment.folder.exists()
+
+
+def alone(environment, *prefix, **variables):
+    path = str(environment.folder.parent / "workflow" / "environment.py")
+    command = [sys.executable, *prefix, path] if not prefix else [sys.executable, *prefix]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | variables)
+
+
+def test_wrong_python_is_one_clear_line(environment):
+    path = str(environment.folder.parent / "workflow" / "environment.py")
+    code = f"import runpy, sys; sys.version_info = (3, 9, 1); runpy.run_path({path!r}, run_name='__main__')"
+    done = alone(environment, "-c", code)
+    assert done.returncode != 0
+    assert re.fullmatch(r"make: Python 3.11 is needed, but \S+ is 3.9.1; try: .*\n", done.stderr)
+    assert not environment.folder.exists()
+
+
+def test_without_network_is_one_clear_line_and_leaves_nothing(environment):
+    Path(environment.LOCK).write_text("a-package-that-is-nowhere==1\n")
+    done = alone(environment, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(environment.folder.parent))
+    assert done.returncode != 0 and not environment.folder.exists()
+    assert re.fullmatch(r"make: could not set up .venv \(is there a network\?\): ERROR: .*\n", done.stderr)
+    assert (environment.folder.parent / "_build" / "environment.log").exists()
+
+
+def test_declared_dependencies_the_lock_and_the_conda_file_agree():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = declared["optional-dependencies"]
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    locked = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    for text in declared["dependencies"] + extras["book"] + extras["test"]:
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(locked[requirement.name]), text
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    assert conda["dependencies"] == ["python=3.11", "pip", {"pip": [f"-e .[{','.join(extras)}]"]}]
+    assert declared["requires-python"] == ">=3.11,<3.12"

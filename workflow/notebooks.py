@@ -1,0 +1,90 @@
+"""What the scripts know of a notebook: its code, its parameters, its figures, its normal form."""
+
+import ast
+import copy
+import hashlib
+import json
+from pathlib import Path
+
+
+def read_notebook(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def source(cell: dict) -> str:
+    return "".join(cell["source"])
+
+
+def tags(cell: dict) -> list[str]:
+    return cell["metadata"].get("tags", [])
+
+
+def code_cells(notebook: dict) -> list[dict]:
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def code_digest(path: Path) -> str:
+    """Return a hash of what is executed, which outputs, prose and captions do not change."""
+    cells = [(source(cell), tags(cell)) for cell in code_cells(read_notebook(path))]
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
+
+
+def declared_parameters(notebook: dict) -> dict[str, str]:
+    """Return name -> annotation from the cell tagged `parameters`."""
+    cells = [source(cell) for cell in code_cells(notebook) if "parameters" in tags(cell)]
+    statements = ast.parse("\n".join(cells)).body
+    return {s.target.id: ast.unparse(s.annotation) for s in statements if isinstance(s, ast.AnnAssign)}
+
+
+def title_of(notebook: dict) -> str:
+    first = next(source(cell) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+    return next(line for line in first.splitlines() if line.startswith("# ")).removeprefix("# ").strip()
+
+
+def claims_of(notebook: dict) -> list[dict]:
+    return notebook["metadata"].get("cmlib", {}).get("claims", [])
+
+
+def figures_of(cell: dict) -> list[dict]:
+    """Return {figure, alt} of each figure among the cell's outputs."""
+    outputs = cell.get("outputs", [])
+    return [out["metadata"]["cmlib"] for out in outputs if "cmlib" in out.get("metadata", {})]
+
+
+def normalised(notebook: dict, claims: list[dict]) -> str:
+    """Return the notebook's text without what changes from run to run, and with its claims."""
+    import nbformat  # here, because half a second is much for a run with nothing to do
+
+    notebook = nbformat.from_dict(notebook)
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"file_extension": ".py", "name": "python", "pygments_lexer": "ipython3"},
+        "cmlib": {"claims": claims},
+    }
+    for cell in notebook.cells:
+        for key in ("papermill", "execution", "jupyter"):
+            cell.metadata.pop(key, None)
+        if cell.metadata.get("tags") == []:
+            del cell.metadata["tags"]
+    nbformat.validate(notebook)
+    return nbformat.writes(notebook) + "\n"
+
+
+def merged(notebook: dict, executed: dict) -> dict:
+    """Return the notebook with the executed copy's outputs; a cell of injected values stays visible.
+
+    Raises:
+        ValueError: when the two do not have the same code.
+    """
+    results, cells = iter(code_cells(executed)), []
+    for cell in copy.deepcopy(notebook["cells"]):
+        if cell["cell_type"] == "code":
+            result = next(results)
+            if "injected-parameters" in tags(result):
+                cells.append(result)
+                result = next(results)
+            if source(result) != source(cell):
+                raise ValueError(f"the executed copy has other code: {source(cell).splitlines()[0]!r}")
+            cell |= {"outputs": result["outputs"], "execution_count": result["execution_count"]}
+        cells.append(cell)
+    return executed | {"cells": cells}
