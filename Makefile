@@ -39,9 +39,9 @@ bench: environment  ## time each fast route against its plain twin
 update: environment  ## execute every chapter and put the new outputs into book/
 	$(RUN) workflow/build.py update
 
-lint: environment  ## check style and format of the code and the notebooks
+lint: environment  ## check style of code and notebooks, and format of the code
 	$(RUN) -m ruff check cmlib tests workflow benchmarks book
-	$(RUN) -m ruff format --check cmlib tests workflow benchmarks book
+	$(RUN) -m ruff format --check cmlib tests workflow benchmarks
 
 clean:  ## remove what was built; .venv stays
 	@rm -rf _build .snakemake cmlib-output

@@ -29,9 +29,7 @@ class Claim:
 
     def __str__(self) -> str:
         value = str(self.measured) if self.exact else f"{_OPEN}{round_for_print(self.measured)}{_CLOSE}"
-        return (
-            f"{self.id} · measured {value} · expected {self.expected} · {'PASS' if self.passed else 'FAIL'}"
-        )
+        return f"{self.id} · measured {value} · expected {self.expected} · {'PASS' if self.passed else 'FAIL'}"
 
 
 def round_for_print(measured: float | int | bool | str) -> str:

@@ -69,7 +69,9 @@ class ExponentialSum:
         """
         return l1_distance(self, kernel, horizon)
 
-    def realization(self) -> tuple[Float[np.ndarray, "m m"], Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+    def realization(
+        self,
+    ) -> tuple[Float[np.ndarray, "m m"], Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
         """Return balanced real (W, U, c) with c^T e^{Wt} U = s(t).
 
         A real mode has |c_k| = |U_k| = sqrt|weight_k|; a conjugate pair is a scaled rotation block.

@@ -126,7 +126,9 @@ def save(
         "commit": _commit(),
         "seconds_since_start": round(time.monotonic() - _STARTED, 1),
     }
-    text = json.dumps(provenance, indent=1, ensure_ascii=False, default=_plain)
+    # through text once, since JSON has no infinity and no nan: they become words
+    provenance = json.loads(json.dumps(provenance, default=_plain), parse_constant=str)
+    text = json.dumps(provenance, indent=1, ensure_ascii=False)
     (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     return SavedFigure(name, alt, folder.resolve())
 
@@ -136,8 +138,7 @@ _PACKAGES = ("cmlib", "torch", "numpy", "scipy", "matplotlib")
 
 def _write_data(stem: Path, data: dict[str, Any]) -> Path:
     columns = {
-        str(key): np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
-        for key, value in data.items()
+        str(key): np.asarray(value.detach().cpu() if hasattr(value, "detach") else value) for key, value in data.items()
     }
     for suffix in (".csv", ".npz"):  # a figure whose data changed shape keeps no stale file of the other kind
         stem.with_name(stem.name + suffix).unlink(missing_ok=True)

@@ -44,9 +44,7 @@ def _amplitude(value: Amplitude, dtype: torch.dtype, device: Any) -> Inputs:
     return torch.atleast_2d(amplitude).unsqueeze(1)  # (batch, 1, d_in)
 
 
-def _gated(
-    start: int, stop: int, length: int, amplitude: Amplitude, dtype: torch.dtype, device: Any
-) -> Inputs:
+def _gated(start: int, stop: int, length: int, amplitude: Amplitude, dtype: torch.dtype, device: Any) -> Inputs:
     # amplitude on start <= step < stop, 0 elsewhere
     amplitude = _amplitude(amplitude, dtype, device)
     step = torch.arange(length, device=amplitude.device)

@@ -254,9 +254,7 @@ class Airy:
         return self._zeros().size == 0
 
     def _zeros(self) -> np.ndarray:
-        count = 2 + int(
-            max(self.shift, 0.0) ** 1.5 * 2 / (3 * math.pi)
-        )  # the n-th is near -(3 pi n / 2)^{2/3}
+        count = 2 + int(max(self.shift, 0.0) ** 1.5 * 2 / (3 * math.pi))  # the n-th is near -(3 pi n / 2)^{2/3}
         zeros = np.sort(special.ai_zeros(count)[0]) + self.shift
         return zeros[zeros > 0]
 

@@ -346,9 +346,7 @@ class _KernelDistance:
         self.octaves = int(np.clip(np.ceil(np.log2(end * 4 * float(W.norm()))), 10, MOST_OCTAVES))
         first = end / 2**self.octaves
         panels = [np.arange(POINTS_PER_OCTAVE) / POINTS_PER_OCTAVE * first]
-        panels += [
-            first * 2**j * (1 + np.arange(POINTS_PER_OCTAVE) / POINTS_PER_OCTAVE) for j in range(self.octaves)
-        ]
+        panels += [first * 2**j * (1 + np.arange(POINTS_PER_OCTAVE) / POINTS_PER_OCTAVE) for j in range(self.octaves)]
         t = torch.as_tensor(np.append(np.concatenate(panels), end))
         self.step = first / POINTS_PER_OCTAVE
         self.dt = torch.diff(t)

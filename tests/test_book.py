@@ -17,6 +17,7 @@ from chapters import chapters, pages, preset_values  # noqa: E402
 from notebooks import (  # noqa: E402
     claims_of,
     code_cells,
+    declared_parameters,
     figures_of,
     normalised,
     read_notebook,
@@ -52,9 +53,7 @@ def parameters_amiss(notebook):
 
 
 def claims_amiss(notebook):
-    checks = sum(
-        len(re.findall(r"\bclaims?\.check\(|^\s*check\(", source(c), re.M)) for c in code_cells(notebook)
-    )
+    checks = sum(len(re.findall(r"\bclaims?\.check\(|^\s*check\(", source(c), re.M)) for c in code_cells(notebook))
     problems = [] if checks else ["no cell checks a claim"]
     verdicts = re.findall(r"^(\S+) · measured .* · (PASS|FAIL)$", printed(notebook), re.MULTILINE)
     kept = [claim["id"] for claim in claims_of(notebook)]
@@ -87,9 +86,7 @@ def figures_amiss(notebook):
             problems.append(f"a cell shows more than one picture: {first}")
         if pictures and len(figures_of(cell)) != len(pictures):
             problems.append(f"a picture was not saved by figures.save: {first}")
-        problems += [
-            f"no alternative text: {figure}" for figure in figures_of(cell) if not figure["alt"].strip()
-        ]
+        problems += [f"no alternative text: {figure}" for figure in figures_of(cell) if not figure["alt"].strip()]
         figure = cell["metadata"].get("mystnb", {}).get("figure", {})
         if pictures and not (figure.get("caption", "").strip() and figure.get("name", "").startswith("fig-")):
             problems.append(f"no caption, or no name fig-…, in the metadata: {first}")
@@ -104,9 +101,7 @@ def figures_amiss(notebook):
 def not_normal(path):
     text = path.read_text(encoding="utf-8")
     notebook = read_notebook(path)
-    return (
-        [] if text == normalised(notebook, claims_of(notebook)) else ["not in normal form; run make update"]
-    )
+    return [] if text == normalised(notebook, claims_of(notebook)) else ["not in normal form; run make update"]
 
 
 GUARDS = [not_executed, parameters_amiss, claims_amiss, stray_outputs, too_long_cells, figures_amiss]
@@ -220,15 +215,11 @@ def test_guard_of_the_normal_form_speaks_on_papermill_metadata(good, tmp_path):
 
 def untidy_toc(root):
     written = {
-        str(p.relative_to(root).with_suffix(""))
-        for p in root.glob("book/**/*")
-        if p.suffix in (".md", ".ipynb")
+        str(p.relative_to(root).with_suffix("")) for p in root.glob("book/**/*") if p.suffix in (".md", ".ipynb")
     }
     listed = pages(root)
     twice = {page for page in listed if listed.count(page) > 1}
-    return [
-        f"not both in _toc.yml and in book/, once: {page}" for page in sorted(written ^ set(listed) | twice)
-    ]
+    return [f"not both in _toc.yml and in book/, once: {page}" for page in sorted(written ^ set(listed) | twice)]
 
 
 def test_table_of_contents_lists_every_page_once():
@@ -247,3 +238,11 @@ def test_guard_of_the_table_of_contents_speaks(tmp_path):
 @pytest.mark.parametrize("preset", ["smoke", "paper"])
 def test_presets_name_parameters_that_the_chapters_declare(preset):
     assert set(preset_values(preset)) == set(chapters())
+
+
+def test_commands_on_the_reproduce_page_name_chapters_and_parameters_that_exist():
+    text = (ROOT / "book" / "back" / "reproduce.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^.*(?:execute\.py|bin/papermill) (?:book/)?(\S+?)(?:\.ipynb)? .*-p (\w+) \S+$", text, re.M)
+    assert len(commands) == 2
+    for chapter, name in commands:
+        assert name in declared_parameters(read_notebook(ROOT / "book" / f"{chapter}.ipynb"))

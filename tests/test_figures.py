@@ -32,12 +32,12 @@ def drawn():
 
 def test_save_writes_picture_data_and_provenance(output):
     data = {"t": torch.tensor([0.0, 0.1]), "rho": np.array([1.0, 0.3])}
-    figures.save(drawn(), "B-F1a", data=data, alt="a line", parameters={"m": np.int64(4)}, seed=3)
+    figures.save(drawn(), "B-F1a", data=data, alt="a line", parameters={"m": np.int64(4), "t": np.inf}, seed=3)
     assert {p.name for p in output.iterdir()} == {f"B-F1a.{kind}" for kind in ("png", "svg", "csv", "json")}
     rows = np.genfromtxt(output / "B-F1a.csv", delimiter=",", names=True)
     assert rows.dtype.names == ("t", "rho") and rows["rho"].tolist() == [1.0, 0.3]
     provenance = json.loads((output / "B-F1a.json").read_text(encoding="utf-8"))
-    assert provenance["parameters"] == {"m": 4} and provenance["seed"] == 3
+    assert provenance["parameters"] == {"m": 4, "t": "Infinity"} and provenance["seed"] == 3
     assert provenance["data_sha256"] == hashlib.sha256((output / "B-F1a.csv").read_bytes()).hexdigest()
     assert set(provenance["versions"]) == {"python", "cmlib", "torch", "numpy", "scipy", "matplotlib"}
     assert {"alt", "commit", "seconds_since_start"} <= set(provenance)

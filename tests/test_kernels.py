@@ -94,9 +94,7 @@ def quadrature(integrand, kernel, low=0.0, high=math.inf, also=()):
     """
     low, high = math.log1p(low), min(math.log1p(high), 330.0)
     ladder = [0.5, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 32, 64, 128]
-    inner = {
-        u for u in [*(math.log1p(t) for t in (*jumps_and_peaks(kernel), *also)), *ladder] if low < u < high
-    }
+    inner = {u for u in [*(math.log1p(t) for t in (*jumps_and_peaks(kernel), *also)), *ladder] if low < u < high}
     splits = [low, *sorted(inner), high]
     total = error = mass = 0.0
     for left, right in itertools.pairwise(splits):
@@ -115,9 +113,7 @@ def quadrature(integrand, kernel, low=0.0, high=math.inf, also=()):
 def sign_changes(kernel):
     """Times at which the kernel changes sign, from an even grid in log(1 + t) and one around each peak."""
     grid = np.expm1(np.linspace(0.0, 40.0, 40_001))
-    grid = np.unique(
-        np.concatenate([grid, *(c + np.linspace(-0.1, 0.1, 2001) for c in jumps_and_peaks(kernel))])
-    )
+    grid = np.unique(np.concatenate([grid, *(c + np.linspace(-0.1, 0.1, 2001) for c in jumps_and_peaks(kernel))]))
     grid = grid[grid >= 0]
     values = kernel(grid)
     grid, signs = grid[values != 0], np.sign(values[values != 0])
@@ -176,9 +172,7 @@ def test_laplace_equals_quadrature(transformed, s):
 def test_polynomial_laplace_equals_the_exponential_integral():
     z = np.geomspace(1e-6, 300.0, 200)
     for n in (2, 3, 7):
-        np.testing.assert_allclose(
-            Polynomial(n).laplace(z), np.exp(z) * special.expn(n, z), rtol=0, atol=1e-12
-        )
+        np.testing.assert_allclose(Polynomial(n).laplace(z), np.exp(z) * special.expn(n, z), rtol=0, atol=1e-12)
         np.testing.assert_allclose(Polynomial(n).laplace(z) / np.exp(z), special.expn(n, z), rtol=2e-13)
 
 
@@ -201,9 +195,7 @@ def test_laplace_of_bump_does_not_overflow():
 def test_airy_has_no_laplace_transform_and_says_so_in_sums():
     assert not hasattr(Airy(6.0), "laplace")
     for kernel in (Shifted(Airy(6.0), 1.0), Sum([Exponential(1.0), Airy(6.0)], [1.0, 1.0])):
-        with pytest.raises(
-            ValueError, match=r"expected a kernel with a closed Laplace transform, got Airy\(shift"
-        ):
+        with pytest.raises(ValueError, match=r"expected a kernel with a closed Laplace transform, got Airy\(shift"):
             kernel.laplace(1.0)
 
 
@@ -214,9 +206,7 @@ def test_airy_has_no_laplace_transform_and_says_so_in_sums():
 def test_mixture_equals_quadrature_over_rates(a, b):
     kernel = ExponentialMixture(a, b)
     for t in (0.0, 1e-300, 1e-9, 0.4 / b, 0.6 / b, 1.0, 20.0 / a):
-        v, error = integrate.quad(
-            lambda v, t=t: math.exp(v - math.exp(v) * t), math.log(a), math.log(b), epsabs=0
-        )
+        v, error = integrate.quad(lambda v, t=t: math.exp(v - math.exp(v) * t), math.log(a), math.log(b), epsabs=0)
         ratio = (math.exp(math.log(b)) - math.exp(math.log(a))) / (b - a)  # the logarithms' own rounding
         assert kernel(t) == pytest.approx(v / (b - a) / ratio, rel=64 * EPS + error / v)
 
@@ -225,9 +215,7 @@ def test_mixture_equals_quadrature_over_rates(a, b):
 def test_mixture_tail_equals_difference_of_exponential_integrals(a, b):
     t = np.geomspace(0.1 / b, 300.0 / a, 60)
     expected = (special.exp1(a * t) - special.exp1(b * t)) / (b - a)
-    np.testing.assert_allclose(
-        ExponentialMixture(a, b).tail(t), expected, rtol=512 * EPS
-    )  # e^{-at} has a t eps
+    np.testing.assert_allclose(ExponentialMixture(a, b).tail(t), expected, rtol=512 * EPS)  # e^{-at} has a t eps
 
 
 def test_mixture_slope_at_zero_is_minus_the_mean_rate():
@@ -361,9 +349,7 @@ def test_l1_distance_equals_quadrature_up_to_its_horizon(kernel):
         expected, bound = quadrature(
             lambda t: abs(difference(t)), difference, high=horizon, also=sign_changes(difference)
         )
-        assert abs(l1_distance(kernel, other, horizon=horizon) - expected) <= bound + 16 * EPS * mass(
-            difference
-        )
+        assert abs(l1_distance(kernel, other, horizon=horizon) - expected) <= bound + 16 * EPS * mass(difference)
 
 
 def test_l1_distance_to_itself_is_zero(kernel):
@@ -421,9 +407,7 @@ def test_torch_dtype_and_shape_are_kept(kernel):
 
 
 def test_torch_device_is_kept(transformed):
-    assert (
-        transformed(torch.empty(3, device="meta")).device.type == "meta"
-    )  # any other device than the default
+    assert transformed(torch.empty(3, device="meta")).device.type == "meta"  # any other device than the default
 
 
 def test_numpy_is_float64_of_the_same_shape(kernel):

@@ -44,9 +44,7 @@ def strangers(source, allowed):
 
 @pytest.mark.parametrize("folder", ALLOWED)
 def test_folder_imports_only_what_lies_below_it(folder):
-    found = {
-        str(path.relative_to(ROOT)): strangers(source, ALLOWED[folder]) for path, source in sources(folder)
-    }
+    found = {str(path.relative_to(ROOT)): strangers(source, ALLOWED[folder]) for path, source in sources(folder)}
     assert {path: names for path, names in found.items() if names} == {}
 
 

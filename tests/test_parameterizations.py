@@ -57,9 +57,7 @@ def test_torch_equals_numpy(f):
     w = np.linspace(0.01, 30.0, 200)
     for of in (f, f.derivative):
         np.testing.assert_allclose(of(torch.as_tensor(w)).numpy(), of(w), rtol=8 * EPS)
-    np.testing.assert_allclose(
-        f.inverse(torch.as_tensor(reachable(f))).numpy(), f.inverse(reachable(f)), rtol=64 * EPS
-    )
+    np.testing.assert_allclose(f.inverse(torch.as_tensor(reachable(f))).numpy(), f.inverse(reachable(f)), rtol=64 * EPS)
 
 
 def test_derivative_equals_autograd(f):
@@ -72,9 +70,7 @@ def test_inverse_has_the_reciprocal_derivative(f):
     eigenvalues = torch.as_tensor(reachable(f)[:-1]).requires_grad_()
     w = f.inverse(eigenvalues)
     (gradient,) = torch.autograd.grad(w.sum(), eigenvalues)
-    torch.testing.assert_close(
-        gradient * f.derivative(w.detach()), torch.ones_like(gradient), rtol=1e-11, atol=0
-    )
+    torch.testing.assert_close(gradient * f.derivative(w.detach()), torch.ones_like(gradient), rtol=1e-11, atol=0)
 
 
 def test_stable_parameterizations_have_negative_eigenvalues(stable):

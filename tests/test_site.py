@@ -29,9 +29,7 @@ FLAGS = [
     "--disable-sync",
 ]
 pytestmark = [
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="chromium is not installed: the site is not seen in a browser"
-    ),
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: the site is not seen in a browser"),
     pytest.mark.skipif(not (HTML / "index.html").exists(), reason="no site in _build/html: run make site"),
 ]
 PAGES = pages()
@@ -199,8 +197,13 @@ def test_numbers_theorems_by_chapter_with_one_counter(wide):
 def test_browser_check_of_formulas_speaks(wide, formula, wrong):
     page = wide.open(CHAPTERS[0])
     page.evaluate(
-        """formula => { const p = document.createElement('p'); p.textContent = '\\\\(' + formula + '\\\\)';
-        p.className = 'math'; document.querySelector('article').append(p); return MathJax.typesetPromise([p]); }""",
+        """formula => {
+          const p = document.createElement('p');
+          p.className = 'math';
+          p.textContent = '\\\\(' + formula + '\\\\)';
+          document.querySelector('article').append(p);
+          return MathJax.typesetPromise([p]);
+        }""",
         formula,
     )
     bad = wide.count("mjx-merror") + wide.count(UNDEFINED_MACRO)

@@ -24,6 +24,8 @@ sys.path.insert(0, str(ROOT / "workflow"))
 
 from chapters import preset_values, typed_values  # noqa: E402
 from notebooks import merged  # noqa: E402
+from scorecard import page_body, record  # noqa: E402
+from stage import with_alt_and_links  # noqa: E402
 
 PARAMETERS = "rate: float = 0.5  # per unit of time\nwidths: list[int] = [2, 4]  # of the model"
 CLAIM = """from cmlib import claims, number
@@ -130,9 +132,7 @@ def test_failing_claim_names_chapter_and_cell_and_the_other_chapter_finishes(pro
     done = run(project, "book")
     assert done.returncode != 0
     line = next(line for line in done.stdout.splitlines() if "FAILED" in line)
-    assert line.startswith(
-        "linear/one  book  FAILED in code cell [3] `from cmlib import claims, number`: ClaimFailed"
-    )
+    assert line.startswith("linear/one  book  FAILED in code cell [3] `from cmlib import claims, number`: ClaimFailed")
     assert "one · measured ⟨0.25⟩ · expected < 0.1 · FAIL" in line
     assert re.search(r"linear/two  book  \d+ s  1 claims, 1 pass", done.stdout)
     assert (project / "_build/run/book/linear/one/failed.ipynb").exists()
@@ -142,10 +142,7 @@ def test_failing_claim_names_chapter_and_cell_and_the_other_chapter_finishes(pro
 def test_cell_that_kills_its_kernel_fails_the_chapter(project):
     write_chapter(project, "one", "import os\nos.kill(os.getpid(), 9)", "after = 1")
     done = run(project, "update")
-    assert (
-        done.returncode != 0
-        and "linear/one  book  FAILED in code cell [2] `import os`: DeadKernel" in done.stdout
-    )
+    assert done.returncode != 0 and "linear/one  book  FAILED in code cell [2] `import os`: DeadKernel" in done.stdout
 
 
 def test_preset_values_reach_the_notebook_and_wrong_ones_are_refused_before_anything_runs(project):
@@ -252,14 +249,36 @@ def test_unresolved_reference_fails_the_site_and_keeps_the_old_one(project, pros
 def test_outputs_are_merged_only_into_the_same_code(built):
     notebook = nbformat.read(built[0] / "book/linear/one.ipynb", as_version=4)
     executed = nbformat.read(built[0] / "_build/run/book/linear/one/executed.ipynb", as_version=4)
-    executed.cells.insert(
-        2, nbformat.v4.new_code_cell("rate = 1.0", metadata={"tags": ["injected-parameters"]})
-    )
+    executed.cells.insert(2, nbformat.v4.new_code_cell("rate = 1.0", metadata={"tags": ["injected-parameters"]}))
     cells = merged(notebook, executed)["cells"]
     assert [c["source"] for c in cells][2] == "rate = 1.0" and cells[-1]["outputs"]
     executed.cells[-1].source += "\n"
     with pytest.raises(ValueError, match="the executed copy has other code: 'from cmlib"):
         merged(notebook, executed)
+
+
+def test_staged_figure_has_its_words_and_links_to_the_files_that_exist(tmp_path):
+    files = tmp_path / "one.files"
+    files.mkdir()
+    for name in ("A.png", "A.csv"):
+        (files / name).touch()
+    output = nbformat.v4.new_output("display_data", metadata={"cmlib": {"figure": "A", "alt": "a line"}})
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=[output])])
+    cell, links = with_alt_and_links(notebook, files)["cells"]
+    assert cell["metadata"]["mystnb"]["image"]["alt"] == "a line"
+    assert "[PNG](one.files/A.png) · [data (CSV)](one.files/A.csv)\n" in links["source"]
+    assert len(with_alt_and_links(notebook, tmp_path / "none")["cells"]) == 1
+
+
+def test_scorecard_cites_known_sources_and_refuses_one_id_in_two_chapters():
+    words = {"source": "a2024b and c1999d, Fig. 1", "says": "it falls", "expected": "< 1", "passed": True}
+    claims = [{"chapter": "linear/one", "id": "A-1", "measured": 0.12345} | words]
+    page = page_body(record(claims, "book"), {"linear/one": "One"}, "@article{a2024b,\n}")
+    assert "**1 claims, 1 pass.** From a run at the book preset" in page
+    assert "(claim-a-1)=" in page and "  - 0.123\n" in page and "[PASS]{.pass}" in page
+    assert "  - {cite:t}`a2024b` and c1999d, Fig. 1" in page
+    with pytest.raises(ValueError, match="two chapters check a claim of the same id: A-1"):
+        record(claims * 2, "book")
 
 
 @pytest.fixture

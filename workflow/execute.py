@@ -1,6 +1,6 @@
 """Execute one chapter at a preset, check its claims, and keep the executed notebook.
 
-By hand, with other values:  .venv/bin/python workflow/execute.py linear/memory-kernels -p repeats 3
+By hand, with other values:  .venv/bin/python workflow/execute.py linear/memory-kernels -p n_directions 3
 """
 
 import argparse

@@ -38,9 +38,7 @@ def build() -> list[str]:
         code = subprocess.call(command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
         log.seek(0)
         text = log.read()
-    problems = [
-        explained(line) for line in text.splitlines() if re.search("WARNING: |ERROR: |CRITICAL: ", line)
-    ]
+    problems = [explained(line) for line in text.splitlines() if re.search("WARNING: |ERROR: |CRITICAL: ", line)]
     if code != 0:
         return problems or text.splitlines()[-3:] or [f"the build ended with code {code}"]
     shutil.copy(STAGE / "scorecard.json", BUILT / "_build" / "html" / "scorecard.json")

@@ -67,9 +67,7 @@ def page_body(scorecard: dict, titles: dict[str, str], bibliography: str) -> str
 
 def row(claim: dict, keys: set[str]) -> list[str]:
     measured, verdict = claim["measured"], "PASS" if claim["passed"] else "FAIL"
-    source = re.sub(
-        r"\w+", lambda word: f"{{cite:t}}`{word[0]}`" if word[0] in keys else word[0], claim["source"]
-    )
+    source = re.sub(r"\w+", lambda word: f"{{cite:t}}`{word[0]}`" if word[0] in keys else word[0], claim["source"])
     return [
         f"* - (claim-{claim['id'].lower().replace('.', '-')})=",
         f"    **{claim['id']}** {claim['says']}",

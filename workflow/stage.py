@@ -24,9 +24,7 @@ def with_alt_and_links(notebook: dict, files: Path) -> dict:
             links = [f"[{label}]({files.name}/{n})" for label, n in names.items() if (files / n).exists()]
             if links:
                 text = ":::{div} figure-files\n" + " · ".join(links) + "\n:::"
-                cells.append(
-                    {"cell_type": "markdown", "id": f"files-{len(cells)}", "metadata": {}, "source": text}
-                )
+                cells.append({"cell_type": "markdown", "id": f"files-{len(cells)}", "metadata": {}, "source": text})
     return notebook | {"cells": cells}
 
 
