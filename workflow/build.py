@@ -5,6 +5,7 @@ python workflow/build.py book|site|smoke|paper|update
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -27,6 +28,8 @@ COMMANDS = {
     "paper": ("paper", "site"),
     "update": ("book", "chapters"),
 }
+# shown in README
+PICTURES = {"linear/memory-kernels": "B-F1b.png"}
 
 
 def left_over() -> list[psutil.Process]:
@@ -91,6 +94,8 @@ def update() -> None:
         if changed:
             path.write_text(text, encoding="utf-8")
         print(f"{chapter}  {'updated' if changed else 'no change'}")
+        if picture := PICTURES.get(chapter):
+            shutil.copyfile(RUNS / "book" / chapter / "figures" / picture, ROOT / "book" / "_static" / picture)
 
 
 def main(name: str) -> int:
