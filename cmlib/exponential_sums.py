@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Complex, Float
 from scipy import linalg, optimize
 
-from cmlib.kernels import ArrayLike, Kernel, Reals, Sum, Values, l1_distance
+from cmlib.kernels import ArrayLike, Kernel, _kernel, Reals, Sum, Values, l1_distance
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,9 @@ class ExponentialSum:
 
     def _sum(self, weights: np.ndarray, t: ArrayLike) -> Reals:
         t = np.asarray(t, dtype=float)
-        return (weights * np.exp(-self.rates * t[..., None])).sum(-1).real[()]
+        end = np.isposinf(t)  # where a complex rate times infinity would be NaN
+        modes = np.exp(-self.rates * np.where(end, 0.0, t)[..., None])
+        return np.where(end, 0.0, (weights * modes).sum(-1).real)[()]
 
 
 def exponential_sum(
@@ -128,7 +130,7 @@ def exponential_sum(
     if margin is not None and not (np.isfinite(margin) and margin > 0):
         raise ValueError(f"expected margin > 0, got {margin!r}")
     t = horizon * np.arange(1, n_samples + 1) / n_samples
-    y = np.asarray(kernel(t), dtype=float)
+    y = np.asarray(_kernel("kernel", kernel)(t), dtype=float)
     if not (np.isfinite(y).all() and np.abs(y).max() > 0):
         raise ValueError(f"expected a finite kernel that is not zero on (0, {horizon:g}], got {kernel!r}")
     if rates is not None:
@@ -137,6 +139,8 @@ def exponential_sum(
         rates = np.asarray(rates, dtype=float)
         if rates.shape != (m,):
             raise ValueError(f"expected m = {m} rates, got shape {rates.shape}")
+        if not np.isfinite(rates).all():
+            raise ValueError(f"expected finite rates, got {rates}")
         return ExponentialSum(rates, linalg.lstsq(np.exp(-rates * t[:, None]), y)[0])
     lower = 0.0 if margin is None else margin
     return _weighted(_refine(_hankel_rates(y, m, t[0]), lower, t, y), t, y)
@@ -161,10 +165,11 @@ def _hankel_rates(y: np.ndarray, m: int, dt: float) -> np.ndarray:
 def _refine(rates: np.ndarray, lower: float, t: np.ndarray, y: np.ndarray) -> np.ndarray:
     # variable projection: least squares over rates alone, the weights being linear; logarithms keep rates positive
     real, pairs = rates[rates.imag == 0].real, rates[rates.imag > 0]
-    n_real, floor = len(real), 1e-9 / t[-1]
+    # a mode beyond the ceiling is gone before the first sample, one below the floor does not decay before the last
+    n_real, floor, ceiling = len(real), 1e-9 / t[-1], np.log(40.0 / t[0])
 
     def unpack(p: np.ndarray) -> np.ndarray:
-        decay = lower + np.exp(p[: n_real + len(pairs)])
+        decay = lower + np.exp(np.minimum(p[: n_real + len(pairs)], ceiling))
         frequency = p[n_real + len(pairs) :]
         return np.concatenate([decay[:n_real].astype(complex), decay[n_real:] + 1j * frequency])
 
@@ -183,7 +188,7 @@ def _refine(rates: np.ndarray, lower: float, t: np.ndarray, y: np.ndarray) -> np
         modes = np.exp(-unpack(p) * t[:, None])
         weights = np.concatenate([a[:n_real], a[n_real : n_real + len(pairs)] - 1j * a[n_real + len(pairs) :]])
         by_rate = -t[:, None] * weights * modes  # d s / d rate, with s = Re(weight e^{-rate t})
-        decay = np.exp(p[: n_real + len(pairs)])
+        decay = np.exp(np.minimum(p[: n_real + len(pairs)], ceiling))
         D = np.hstack([(by_rate * decay).real, (1j * by_rate[:, n_real:]).real])
         return Q @ (Q.T @ D) - D
 

@@ -239,7 +239,8 @@ class _Ball:
 
     def errors(self, distance: "_KernelDistance", beta: Tensor, directions: dict[str, Tensor]) -> Tensor:
         """(n_radii, n): the distance at center + beta direction; inf where it overflows or does not exist."""
-        moved = {name: value.expand(len(beta), 1, *value.shape) for name, value in self.center.items()}
+        n = directions[self.weights[0]].shape[1]
+        moved = {name: value.expand(len(beta), n, *value.shape) for name, value in self.center.items()}
         for name, direction in directions.items():
             moved[name] = moved[name] + beta.reshape(-1, 1, *(1,) * self.center[name].ndim) * direction
         W = moved["W"]

@@ -1,0 +1,149 @@
+"""models: recurrence, convolution and the continuous kernel are three views of one network."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import linalg, signal
+
+from cmlib import inputs, parameterizations
+from cmlib.models import LinearRNN, causal_convolution, matrix_exponential
+
+RATES = np.array([0.05, 0.4, 3.0])
+WEIGHTS = np.array([1.0, -0.5, 2.0]), np.array([0.3, 1.0, 1.0])
+
+
+def dense_weights(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    W = rng.standard_normal((4, 4))
+    return W - (linalg.eigvals(W).real.max() + 0.2) * np.eye(4), rng.standard_normal(4), rng.standard_normal(4)
+
+
+def network(kind: str, **options) -> LinearRNN:
+    return LinearRNN(*dense_weights(), **options) if kind == "dense" else LinearRNN(-RATES, *WEIGHTS, **options)
+
+
+def noise(n: int = 300, batch: int = 3) -> torch.Tensor:
+    return inputs.white_noise(n, batch=batch, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("kind", ["dense", "diagonal"])
+@pytest.mark.parametrize("discretization", ["zoh", "euler"])
+@pytest.mark.parametrize("dt", [0.01, 0.1, 0.3])
+def test_recurrence_is_convolution(kind, discretization, dt):
+    model, x = network(kind, dt=dt, discretization=discretization), noise()
+    y = model(x)
+    assert y.shape == (3, 300, 1)
+    assert (y - model(x, route="convolution")).abs().max() < 1e-12 * y.abs().max()
+
+
+@pytest.mark.parametrize("discretization", ["zoh", "euler"])
+def test_a_diagonal_network_is_the_dense_one_with_its_matrix(discretization):
+    options = {"dt": 0.2, "discretization": discretization}
+    diagonal, dense = LinearRNN(-RATES, *WEIGHTS, **options), LinearRNN(np.diag(-RATES), *WEIGHTS, **options)
+    assert torch.allclose(diagonal(noise()), dense(noise()), rtol=1e-12, atol=1e-13)
+    assert torch.equal(diagonal.recurrent(), dense.recurrent())
+
+
+@pytest.mark.parametrize("kind, dt", [("dense", 0.3), ("diagonal", 0.3), ("diagonal", 1e-6)])
+def test_zero_order_hold_is_scipys(kind, dt):
+    model = network(kind, dt=dt)
+    W, U, c = (p.detach().numpy() for p in (model.recurrent(), model.U, model.c))
+    A, B, *_ = signal.cont2discrete((W, U[:, None], c[None], np.zeros((1, 1))), dt, method="zoh")
+    ours = [t.detach().numpy() for t in model.discretized()]
+    ours[0] = np.diag(ours[0]) if kind == "diagonal" else ours[0]
+    assert np.allclose(ours[0], A, rtol=0, atol=1e-14)
+    assert np.allclose(ours[1], B[:, 0], rtol=1e-12, atol=1e-15)
+
+
+def test_zero_order_hold_is_exact_at_any_step():
+    # the same held input at a quarter of the step, read at every fourth output
+    x = noise(50)
+    coarse, fine = network("dense", dt=0.4), network("dense", dt=0.1)
+    assert torch.allclose(coarse(x), fine(x.repeat_interleave(4, 1))[:, 3::4], rtol=1e-11, atol=1e-12)
+
+
+def test_euler_converges_with_order_one():
+    x, steps = noise(20), np.array([2.0**-k for k in range(5, 10)])
+    exact = network("dense", dt=1.0)(x)
+    errors = []
+    for dt in steps:
+        n = round(1 / dt)
+        y = network("dense", dt=dt, discretization="euler")(x.repeat_interleave(n, 1))[:, n - 1 :: n]
+        errors.append((y - exact).abs().max().item())
+    assert np.polyfit(np.log(steps), np.log(errors), 1)[0] == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", ["dense", "diagonal"])
+def test_kernel_is_the_matrix_exponential(kind):
+    model, t = network(kind), np.linspace(0, 10, 21)
+    W, U, c = (p.detach().numpy() for p in (model.recurrent(), model.U, model.c))
+    expected = [c @ linalg.expm(W * x) @ U for x in t]
+    assert np.allclose(model.kernel(t).detach().numpy(), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("norm", [1e-5, 1e-3, 1e-2, 2e-2, 3e-2, 0.1, 1.0, 10.0])
+@pytest.mark.parametrize("batch", [(), (3,), (2, 2)])
+def test_matrix_exponential_is_scipys(norm, batch):
+    A = np.random.default_rng(0).standard_normal((*batch, 6, 6))
+    A *= norm / linalg.norm(A.reshape(-1, 6), 2)
+    ours, scipys = matrix_exponential(torch.tensor(A)).numpy(), linalg.expm(A)
+    # both are scaled and squared, so rounding grows with the norm
+    assert np.abs(ours - scipys).max() < 100 * max(1, norm) * np.finfo(float).eps * np.abs(scipys).max()
+
+
+def test_gradients_flow_through_both_routes_even_at_a_zero_eigenvalue():
+    x = noise(6, 2)
+    for W in (torch.tensor([-0.5, 0.0]), torch.tensor([[-0.5, 0.3], [0.0, 0.0]])):
+        for route in ("recurrence", "convolution"):
+
+            def output(W, U, c, route=route):
+                model = LinearRNN(W, U, c)
+                return torch.func.functional_call(model, {"W": W, "U": U, "c": c}, (x, route))
+
+            weights = [v.double().requires_grad_() for v in (W, torch.tensor([1.0, 2.0]), torch.tensor([1.0, -1.0]))]
+            assert torch.autograd.gradcheck(output, weights)
+
+
+@pytest.mark.parametrize("name", ["exp", "softplus", "inverse_square"])
+def test_raw_weights_reach_the_same_network(name):
+    f = parameterizations.PARAMETERIZATIONS[name]
+    rates = np.array([0.05, 0.4, 1.5])
+    raw = LinearRNN(f.inverse(-rates), *WEIGHTS, parameterization=f)
+    assert torch.allclose(raw(noise()), LinearRNN(-rates, *WEIGHTS)(noise()), rtol=1e-10, atol=1e-12)
+
+
+def test_single_precision_stays_single():
+    weights = [torch.tensor(v, dtype=torch.float32) for v in (-RATES, *WEIGHTS)]
+    assert LinearRNN(*weights)(noise().float()).dtype == torch.float32
+    assert LinearRNN(*weights)(noise().float(), route="convolution").dtype == torch.float32
+
+
+def test_causal_convolution_is_numpys():
+    weights, x = torch.randn(40, generator=torch.Generator().manual_seed(1)).double(), noise(40, 1)[..., 0]
+    expected = np.convolve(weights.numpy(), x[0].numpy())[:40]
+    assert np.allclose(causal_convolution(weights, x)[0].numpy(), expected, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "W, U, c, options, message",
+    [
+        (np.ones((2, 3)), [1, 1], [1, 1], {}, "expected W of shape"),
+        ([[-1.0]], [1.0, 2.0], [1.0], {}, "expected U and c of shape"),
+        ([[-1.0]], [1.0], [[1.0]], {}, "expected U and c of shape"),
+        ([[np.nan]], [1.0], [1.0], {}, "expected W to hold finite numbers"),
+        (-1.0, [1.0], [1.0], {}, "expected W to hold finite numbers"),
+        ([[-1.0]], [1.0], [1.0], {"dt": 0.0}, "expected a time step dt > 0"),
+        ([[-1.0]], [1.0], [1.0], {"discretization": "tustin"}, "expected discretization"),
+        ([[-1.0]], [1.0], [1.0], {"parameterization": parameterizations.exp}, "expected a diagonal W"),
+    ],
+)
+def test_construction_rejects(W, U, c, options, message):
+    with pytest.raises(ValueError, match=message):
+        LinearRNN(W, U, c, **options)
+
+
+def test_forward_rejects():
+    with pytest.raises(ValueError, match="expected an input of shape"):
+        network("dense")(torch.zeros(3, 10))
+    with pytest.raises(ValueError, match="expected route"):
+        network("dense")(noise(), route="scan")

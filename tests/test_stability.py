@@ -1,0 +1,329 @@
+"""stability: exact radii against brute force, perturbation errors against closed forms and another route."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy import linalg, optimize
+
+import cmlib
+from cmlib import kernels, models, parameterizations, targets
+from cmlib.stability import WEIGHTS, PerturbationCurve, _Ball, _KernelDistance, crossing
+
+LAMBDA = 0.7  # the rate of every one-neuron network below
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def hurwitz(m: int, seed: int, margin: float = 0.3) -> np.ndarray:
+    W = np.random.default_rng(seed).standard_normal((m, m))
+    return W - (linalg.eigvals(W).real.max() + margin) * np.eye(m)
+
+
+def one_neuron(**options) -> models.LinearRNN:
+    return models.LinearRNN([[-LAMBDA]], [1.0], [1.0], **options)
+
+
+def few_modes(m: int = 4) -> tuple[models.LinearRNN, kernels.Kernel]:
+    kernel = kernels.Polynomial(exponent=1.1)
+    return models.LinearRNN(*cmlib.exponential_sum(kernel, m).realization()), kernel
+
+
+# --- stability radius
+
+
+@pytest.mark.parametrize("field", ["complex", "real"])
+def test_radius_of_a_diagonal_matrix_is_its_slowest_rate(field):
+    assert cmlib.stability_radius(np.diag([-3.0, -0.2, -1.0]), field) == pytest.approx(0.2, rel=1e-9)
+
+
+@pytest.mark.parametrize("field", ["complex", "real"])
+def test_radius_of_a_normal_matrix_is_the_distance_of_its_spectrum_to_the_axis(field):
+    rotation = np.array([[-0.5, 2.0], [-2.0, -0.5]])
+    W = linalg.block_diag(rotation, [[-0.9]])
+    Q = linalg.qr(np.random.default_rng(1).standard_normal((3, 3)))[0]
+    assert cmlib.stability_radius(Q @ W @ Q.T, field) == pytest.approx(0.5, rel=1e-6)
+
+
+@pytest.mark.parametrize("entry, radius", [(4.0, 0.2360679774997897), (100.0, None)])
+def test_radius_of_a_jordan_like_matrix_is_its_smallest_singular_value(entry, radius):
+    # its worst frequency is 0, where s_min([[-1, a], [0, -1]]) = (sqrt(a^2 + 4) - a) / 2
+    W = np.array([[-1.0, entry], [0.0, -1.0]])
+    expected = 2 / (np.sqrt(entry**2 + 4) + entry)
+    assert radius is None or expected == pytest.approx(radius, rel=1e-12)
+    assert cmlib.stability_radius(W) == pytest.approx(expected, rel=1e-8)
+    assert cmlib.stability_radius(W, "real") == pytest.approx(expected, rel=1e-8)
+
+
+@pytest.mark.parametrize("m, seed", list(itertools.product([2, 3, 5], [0, 1, 2])))
+def test_complex_radius_equals_the_minimum_over_a_fine_frequency_grid(m, seed):
+    W = hurwitz(m, seed)
+    grid = np.linspace(0, linalg.norm(W, 2) * 2, 4001)
+    singular = np.array([linalg.svdvals(1j * w * np.eye(m) - W)[-1] for w in grid])
+    i = singular.argmin()
+    best = optimize.minimize_scalar(
+        lambda w: linalg.svdvals(1j * w * np.eye(m) - W)[-1],
+        bounds=(grid[max(i - 1, 0)], grid[min(i + 1, 4000)]),
+        method="bounded",
+        options={"xatol": 1e-10},
+    ).fun
+    assert cmlib.stability_radius(W) == pytest.approx(min(best, singular.min()), rel=1e-7)
+
+
+@pytest.mark.parametrize("m, seed", list(itertools.product([2, 3, 5], [0, 1, 2])))
+def test_real_radius_lies_between_the_complex_one_and_the_smallest_singular_value(m, seed):
+    W = hurwitz(m, seed)
+    real = cmlib.stability_radius(W, "real")
+    assert cmlib.stability_radius(W) * (1 - 1e-8) <= real <= linalg.svdvals(W)[-1] * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("W", [[[-0.1, 10.0], [-0.1, -0.1]], [[-0.3, 3.0], [-1.0, -0.2]], [[0.0, 1.0], [-4.0, -0.4]]])
+def test_real_radius_of_a_2x2_matrix_equals_its_closed_form(W):
+    # a real 2x2 matrix leaves the Hurwitz set where det = 0, at distance s_min(W), or where trace = 0, at |tr|/2:
+    # the nearest Delta with trace -tr is -tr/2 times the identity, and a smaller one cannot have this trace
+    W = np.array(W)
+    shifted = W - np.trace(W) / 2 * np.eye(2)
+    assert linalg.det(shifted) > 0  # on reaching trace 0 the eigenvalues are a pair on the axis
+    expected = min(linalg.svdvals(W)[-1], -np.trace(W) / 2)
+    assert cmlib.stability_radius(W, "real") == pytest.approx(expected, rel=1e-6)
+
+
+def test_real_radius_can_exceed_the_complex_one():
+    W = np.array([[-0.1, 10.0], [-0.1, -0.1]])
+    assert cmlib.stability_radius(W, "real") > 1.5 * cmlib.stability_radius(W)
+
+
+@pytest.mark.parametrize("field", ["complex", "real"])
+def test_radius_scales_with_the_matrix_and_ignores_the_orthogonal_basis(field):
+    W = hurwitz(4, 3)
+    Q = linalg.qr(np.random.default_rng(4).standard_normal((4, 4)))[0]
+    radius = cmlib.stability_radius(W, field)
+    assert cmlib.stability_radius(3 * W, field) == pytest.approx(3 * radius, rel=1e-6)
+    assert cmlib.stability_radius(Q @ W @ Q.T, field) == pytest.approx(radius, rel=1e-6)
+
+
+def test_radius_of_a_matrix_that_is_not_hurwitz_is_zero():
+    assert cmlib.stability_radius([[0.0]]) == 0.0
+    assert cmlib.stability_radius([[-1.0, 0.0], [0.0, 0.1]], "real") == 0.0
+
+
+@pytest.mark.parametrize(
+    "W, options, message",
+    [
+        ([1.0, 2.0], {}, "expected a square matrix"),
+        ([[1.0, 2.0]], {}, "expected a square matrix"),
+        ([[np.nan]], {}, "expected a real matrix of finite numbers"),
+        ([[-1.0 + 1j]], {}, "expected a real matrix of finite numbers"),
+        ([[-1.0]], {"field": "quaternion"}, "expected field 'complex' or 'real'"),
+    ],
+)
+def test_radius_rejects(W, options, message):
+    with pytest.raises(ValueError, match=message):
+        cmlib.stability_radius(W, **options)
+
+
+# --- perturbation error
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5, 0.9])
+def test_worst_case_of_one_neuron_is_the_closed_form(fraction):
+    beta = fraction * LAMBDA
+    curve = cmlib.perturbation_error(
+        one_neuron(), kernels.Exponential(LAMBDA), [beta], method="worst_case", generator=generator()
+    )
+    expected = (1 + beta) ** 2 / (LAMBDA - beta) - 1 / LAMBDA
+    assert curve.errors[0] == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_worst_case_of_one_neuron_on_a_window_is_the_closed_form():
+    beta, T = 0.2, 5.0
+    curve = cmlib.perturbation_error(
+        one_neuron(), kernels.Exponential(LAMBDA), [beta], method="worst_case", horizon=T, generator=generator()
+    )
+    slow = LAMBDA - beta
+    expected = (1 + beta) ** 2 * -np.expm1(-slow * T) / slow + np.expm1(-LAMBDA * T) / LAMBDA
+    assert curve.errors[0] == pytest.approx(expected, rel=1e-9)
+
+
+def test_w1_norm_of_one_neuron_adds_jump_and_variation():
+    # only the readout moves: the difference is beta e^{-lambda t}, of area beta/lambda, start beta, variation beta
+    beta = 0.2
+    curve = cmlib.perturbation_error(
+        one_neuron(),
+        kernels.Exponential(LAMBDA),
+        [beta],
+        method="worst_case",
+        norm="w1",
+        weights=("c",),
+        generator=generator(),
+    )
+    assert curve.errors[0] == pytest.approx(beta / LAMBDA + 2 * beta, rel=1e-9)
+    assert curve.stability_radius == np.inf
+
+
+def test_error_at_radius_zero_is_the_fit_error():
+    network, kernel = few_modes()
+    fit = cmlib.exponential_sum(kernel, 4)
+    for horizon in (np.inf, 100.0):
+        curve = cmlib.perturbation_error(network, kernel, [0.0], horizon=horizon, generator=generator())
+        assert curve.errors[0] == pytest.approx(fit.l1_error(kernel, horizon), rel=1e-7)
+
+
+@pytest.mark.parametrize("horizon", [np.inf, 100.0])
+def test_sampled_errors_equal_root_bracketed_kernel_distances(horizon):
+    # the other route: eigenvalues of each perturbed W, and |rho - rhohat| between bracketed sign changes
+    network, kernel = few_modes()
+    beta = 0.5 * cmlib.stability_radius(network.W)
+    directions = _Ball(network, WEIGHTS).random(generator(), 5)
+    distances = []
+    for j in range(5):
+        W, U, c = ((getattr(network, n).detach() + beta * directions[n][0, j]).numpy() for n in WEIGHTS)
+        values, vectors = np.linalg.eig(W.astype(complex))
+        weights = (c @ vectors) * np.linalg.solve(vectors, U.astype(complex))
+        distances.append(cmlib.ExponentialSum(-values, weights).l1_error(kernel, horizon))
+    curve = cmlib.perturbation_error(network, kernel, [beta], n_directions=5, horizon=horizon, generator=generator())
+    assert curve.errors[0] == pytest.approx(max(distances), rel=1e-7)
+
+
+def test_directions_lie_on_the_unit_sphere_of_each_spectral_norm():
+    network, _ = few_modes()
+    directions = _Ball(network, WEIGHTS).random(generator(), 7)
+    assert torch.allclose(torch.linalg.matrix_norm(directions["W"], ord=2), torch.ones(1, 7, dtype=torch.float64))
+    for name in ("U", "c"):
+        assert torch.allclose(directions[name].norm(dim=-1), torch.ones(1, 7, dtype=torch.float64))
+
+
+def test_worst_case_is_monotone_bounds_samples_and_ends_at_the_radius():
+    network, kernel = few_modes()
+    radii = cmlib.stability_radius(network.W) * np.array([0.0, 0.1, 0.5, 0.9, 1.0, 1.5])
+    worst = cmlib.perturbation_error(network, kernel, radii, method="worst_case", generator=generator())
+    sampled = cmlib.perturbation_error(network, kernel, radii, n_directions=20, generator=generator(1))
+    assert (np.diff(worst.errors[:4]) > 0).all()
+    assert (sampled.errors <= worst.errors).all()
+    assert np.isfinite(worst.errors[:4]).all() and np.isinf(worst.errors[4:]).all()
+    assert sampled.is_lower_bound and not worst.is_lower_bound
+
+
+def test_no_random_search_beats_the_worst_case():
+    # 20,000 perturbations of a two-neuron network, boundary and interior, on a window
+    kernel = kernels.Polynomial(exponent=1.1)
+    network = models.LinearRNN(*cmlib.exponential_sum(kernel, 2).realization())
+    beta = 0.02
+    worst = cmlib.perturbation_error(
+        network, kernel, [beta], method="worst_case", horizon=20.0, generator=generator()
+    ).errors[0]
+    searched = cmlib.perturbation_error(
+        network, kernel, [beta, beta / 2], n_directions=10_000, horizon=20.0, generator=generator(2)
+    ).errors.max()
+    assert 0.9 * worst < searched <= worst * (1 + 1e-9)
+
+
+def test_ascent_ends_where_no_small_step_improves():
+    network, kernel = few_modes(2)
+    ball, distance = _Ball(network, WEIGHTS), _KernelDistance(kernel, network, "sup", np.inf)
+    beta = torch.tensor([0.01], dtype=torch.float64)
+    short, long = (
+        ball.ascend(distance, beta, ball.random(generator(), 5), n_iterations=n).amax().item() for n in (12, 60)
+    )
+    assert long == pytest.approx(short, rel=1e-6)
+
+
+def test_recurrent_weight_alone_and_readout_alone_do_less_than_all():
+    network, kernel = few_modes()
+    errors = {
+        weights: cmlib.perturbation_error(
+            network, kernel, [0.004], method="worst_case", weights=weights, generator=generator()
+        ).errors[0]
+        for weights in (("W",), ("U", "c"), WEIGHTS)
+    }
+    assert errors[("W",)] < errors[WEIGHTS] and errors[("U", "c")] < errors[WEIGHTS]
+
+
+def test_diagonal_network_moves_in_its_raw_weights():
+    rates = np.array([0.1, 1.0])
+    kernel = kernels.Sum([kernels.Exponential(r) for r in rates], [1.0, 1.0])
+    direct = models.LinearRNN(-rates, [1.0, 1.0], [1.0, 1.0])
+    stable = models.LinearRNN(
+        parameterizations.exp.inverse(-rates), [1.0, 1.0], [1.0, 1.0], parameterization=parameterizations.exp
+    )
+    curves = [
+        cmlib.perturbation_error(n, kernel, [0.05, 0.5], method="worst_case", weights=("W",), generator=generator())
+        for n in (direct, stable)
+    ]
+    assert curves[0].stability_radius == pytest.approx(0.1) and np.isinf(curves[0].errors[1])
+    assert curves[1].stability_radius == np.inf
+    # slowing both: each mode's area grows from 1/r to e^beta / r
+    expected = np.expm1([0.05, 0.5]) * (1 / rates).sum()
+    assert curves[1].errors == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_functional_and_its_kernel_are_the_same_target():
+    network, kernel = few_modes()
+    both = [
+        cmlib.perturbation_error(network, target, [0.001], generator=generator()).errors[0]
+        for target in (kernel, targets.LinearFunctional(kernel))
+    ]
+    assert both[0] == both[1]
+
+
+def test_the_callers_network_is_left_alone():
+    network, kernel = few_modes()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    cmlib.perturbation_error(network, kernel, [0.001], method="worst_case", generator=generator())
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in network.parameters())
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"radii": [-0.1]}, "expected finite radii >= 0"),
+        ({"radii": [np.nan]}, "expected finite radii >= 0"),
+        ({"radii": [[0.1]]}, "expected finite radii >= 0 of shape"),
+        ({"method": "hope"}, "expected method 'random' or 'worst_case'"),
+        ({"norm": "l2"}, "expected norm 'sup' or 'w1'"),
+        ({"horizon": 0.0}, "expected a horizon > 0"),
+        ({"weights": ("W", "b")}, "expected weights out of"),
+        ({"weights": ()}, "expected weights out of"),
+        ({"n_directions": 0}, "expected n_directions >= 1"),
+        ({"generator": 3}, "expected generator, a torch.Generator"),
+        ({"model": torch.nn.Linear(1, 1)}, "expected a LinearRNN"),
+        ({"target": "polynomial"}, "expected a LinearRNN and a linear functional or kernel"),
+    ],
+)
+def test_perturbation_error_rejects(options, message):
+    call = {
+        "model": one_neuron(),
+        "target": kernels.Exponential(LAMBDA),
+        "radii": [0.1],
+        "generator": generator(),
+    } | options
+    with pytest.raises(ValueError, match=message):
+        cmlib.perturbation_error(call.pop("model"), call.pop("target"), call.pop("radii"), **call)
+
+
+# --- crossing
+
+
+def pole(radius: float, height: float) -> PerturbationCurve:
+    radii = np.linspace(0, 1, 101)
+    with np.errstate(divide="ignore"):
+        errors = np.where(radii < radius, height / (radius - np.minimum(radii, radius)), np.inf)
+    return PerturbationCurve(radii, errors, "worst_case", radius, False)
+
+
+def test_crossing_of_two_poles_is_their_intersection():
+    # 0.5 / (0.8 - beta) = 0.1 / (0.3 - beta) at beta = 0.07 / 0.4
+    assert crossing(pole(0.8, 0.5), pole(0.3, 0.1)) == pytest.approx(0.175, rel=1e-9)
+
+
+def test_curves_that_stay_nested_never_cross():
+    assert crossing(pole(0.5, 0.5), pole(0.8, 0.1)) == np.inf
+
+
+def test_crossing_rejects_a_wider_model_that_starts_above():
+    with pytest.raises(ValueError, match="expected the wider model to start below"):
+        crossing(pole(0.5, 0.1), pole(0.5, 0.5))
