@@ -8,10 +8,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Float
 from scipy import linalg, optimize
 
-from cmlib.kernels import ArrayLike, Kernel, _kernel, Reals, Sum, Values, l1_distance
+from cmlib.kernels import (
+    ArrayLike,
+    Kernel,
+    KernelLike,
+    Number,
+    Reals,
+    Sum,
+    Values,
+    _kernel,
+    _set,
+    l1_distance,
+)
 
 
 @dataclass(frozen=True)
@@ -25,10 +36,11 @@ class ExponentialSum:
         weights: (m,), in units of the kernel.
     """
 
-    rates: Float[np.ndarray, " m"] | Complex[np.ndarray, " m"]
-    weights: Float[np.ndarray, " m"] | Complex[np.ndarray, " m"]
+    rates: ArrayLike
+    weights: ArrayLike
 
     def __post_init__(self):
+        _set(self, rates=np.asarray(self.rates), weights=np.asarray(self.weights))
         if self.rates.ndim != 1 or self.rates.shape != self.weights.shape or not self.rates.size:
             raise ValueError(
                 f"expected rates and weights of one shape (m,), got {self.rates.shape} and {self.weights.shape}"
@@ -98,8 +110,8 @@ class ExponentialSum:
 
 
 def exponential_sum(
-    kernel: Kernel,
-    m: int,
+    kernel: KernelLike,
+    m: Number,
     *,
     rates: ArrayLike | None = None,
     margin: float | None = None,

@@ -6,6 +6,7 @@ directions bound from below and an ascent approaches.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -118,13 +119,13 @@ class PerturbationCurve:
 
 
 def perturbation_error(
-    model: LinearRNN,
-    target: LinearFunctional | Kernel,
+    model: Any,
+    target: Any,
     radii: ArrayLike,
     *,
     method: str = "random",
     n_directions: int = 10,
-    generator: torch.Generator | None = None,
+    generator: Any = None,
     norm: str = "sup",
     horizon: float = np.inf,
     weights: Sequence[str] = WEIGHTS,
@@ -135,8 +136,8 @@ def perturbation_error(
     ("random", a lower bound), or those and a conditional-gradient ascent from several starts ("worst_case").
 
     Args:
-        model: the linear RNN; a diagonal W moves within diagonals, in raw weights.
-        target: the functional or its kernel.
+        model: a LinearRNN; a diagonal W moves within diagonals, in raw weights.
+        target: a LinearFunctional or its kernel.
         radii: (n_radii,), >= 0.
         norm: "sup" = int |rho - rhohat|, or "w1", which adds the norm of the derivative d/dt (H - Hhat).
         horizon: sup over t <= horizon; a finite one never gives inf.

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cmlib.kernels import Kernel
+from cmlib.kernels import Kernel, KernelLike
 from cmlib.models import causal_convolution
 
 
@@ -22,7 +22,7 @@ class LinearFunctional:
     Reference: wang2024inverse, eq. (3)
     """
 
-    kernel: Kernel
+    kernel: KernelLike
     dt: float = 1.0
 
     def __post_init__(self):

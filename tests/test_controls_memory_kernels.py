@@ -129,7 +129,9 @@ CONTROLS = {
     "worst-case-ends-at-radius": lambda v: {
         "worst": every(v, lambda c: dataclasses.replace(c, stability_radius=c.stability_radius / 2))
     },
-    "blow-up-is-found": lambda v: {"every_curve": [capped(c) for family in v["worst"].values() for c in family.values()]},
+    "blow-up-is-found": lambda v: {
+        "every_curve": [capped(c) for family in v["worst"].values() for c in family.values()]
+    },
     "B-F1b-window-hides": lambda v: {
         "window": {
             m: dataclasses.replace(c, errors=c.errors * (m == v["widths"][-1] or 0.5)) for m, c in v["window"].items()

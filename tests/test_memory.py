@@ -24,7 +24,9 @@ def test_memory_function_equals_kernel_when_linear(inputs, kernel):
     curve = cmlib.memory_function(LinearFunctional(kernel, dt=DT), 60, DT, inputs=inputs, history=400)
     assert np.allclose(curve.t, DT * np.arange(60))
     # values near 10 are differenced and divided by dt, and the history cut off is e^{-20}
-    assert np.allclose(curve.values, np.abs(cell_means(kernel, 60)), rtol=0, atol=1e-8 if inputs == "reversed" else 1e-12)
+    assert np.allclose(
+        curve.values, np.abs(cell_means(kernel, 60)), rtol=0, atol=1e-8 if inputs == "reversed" else 1e-12
+    )
 
 
 def test_memory_function_of_a_network_is_its_kernel():
