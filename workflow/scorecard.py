@@ -67,12 +67,13 @@ def page_body(scorecard: dict, titles: dict[str, str], bibliography: str) -> str
 
 def row(claim: dict, keys: set[str]) -> list[str]:
     measured, verdict = claim["measured"], "PASS" if claim["passed"] else "FAIL"
+    expected = re.sub(r"([<>])", r"\\\1", claim["expected"])  # "> 1" alone would be a quotation
     source = re.sub(r"\w+", lambda word: f"{{cite:t}}`{word[0]}`" if word[0] in keys else word[0], claim["source"])
     return [
         f"* - (claim-{claim['id'].lower().replace('.', '-')})=",
         f"    **{claim['id']}** {claim['says']}",
         f"  - {source}",
-        f"  - {claim['expected'].replace('<', chr(92) + '<')}",
+        f"  - {expected}",
         f"  - {measured:.3g}" if isinstance(measured, float) else f"  - {measured}",
         f"  - [{verdict}]{{.{verdict.lower()}}}",
     ]
