@@ -24,6 +24,8 @@ from cmlib.kernels import (
     l1_distance,
 )
 
+MOST_SAMPLES = 1_000_000
+
 
 @dataclass(frozen=True)
 class ExponentialSum:
@@ -47,6 +49,14 @@ class ExponentialSum:
             )
         if not (np.isfinite(self.rates).all() and np.isfinite(self.weights).all()):
             raise ValueError("expected finite rates and weights, got NaN or infinity")
+        by_rate = dict(zip(self.rates.tolist(), self.weights.tolist(), strict=True))
+        lone = [
+            r
+            for r, w in by_rate.items()
+            if r.imag != 0 and not np.isclose(by_rate.get(r.conjugate(), np.nan), np.conj(w))
+        ]
+        if lone:
+            raise ValueError(f"expected complex rates in conjugate pairs with conjugate weights, got {lone} alone")
         if self.rates.real.min() <= 0:
             raise ValueError(f"expected every rate to have a positive real part, got {self.rates}")
 
@@ -65,6 +75,17 @@ class ExponentialSum:
     def tail(self, t: ArrayLike) -> Reals:
         """Return int_t^inf s, signed."""
         return self._sum(self.weights / self.rates, t)
+
+    def oscillation_times(self) -> Float[np.ndarray, " time"]:
+        """Return times close enough to see every oscillation until 1e-7 of it is left; none for real rates."""
+        turning = self.rates[self.rates.imag != 0]
+        if not len(turning):
+            return np.zeros(0)
+        end = 16.0 / turning.real.min()
+        n = 8 * np.abs(turning.imag).max() * end / np.pi
+        if n > MOST_SAMPLES:
+            raise ValueError(f"expected modes that decay within {MOST_SAMPLES // 40} periods, got rates {self.rates}")
+        return np.linspace(0.0, end, max(int(n), 1000))
 
     def laplace(self, s: ArrayLike) -> Reals:
         """Return int_0^inf e^{-st} s(t) dt."""
@@ -154,8 +175,12 @@ def exponential_sum(
         if not np.isfinite(rates).all():
             raise ValueError(f"expected finite rates, got {rates}")
         return ExponentialSum(rates, linalg.lstsq(np.exp(-rates * t[:, None]), y)[0])
-    lower = 0.0 if margin is None else margin
-    return _weighted(_refine(_hankel_rates(y, m, t[0]), lower, t, y), t, y)
+    start = _hankel_rates(y, m, t[0])
+    if margin is None:
+        return _weighted(_refine(start, 0.0, t, y), t, y)
+    # rates below the margin start at it, or all are shifted by it: neither is always the better
+    fits = [_weighted(_refine(rates, margin, t, y), t, y) for rates in (start, start + margin)]
+    return min(fits, key=lambda s: linalg.norm(s(t) - y))
 
 
 def _hankel_rates(y: np.ndarray, m: int, dt: float) -> np.ndarray:
@@ -177,11 +202,13 @@ def _hankel_rates(y: np.ndarray, m: int, dt: float) -> np.ndarray:
 def _refine(rates: np.ndarray, lower: float, t: np.ndarray, y: np.ndarray) -> np.ndarray:
     # variable projection: least squares over rates alone, the weights being linear; logarithms keep rates positive
     real, pairs = rates[rates.imag == 0].real, rates[rates.imag > 0]
-    # a mode beyond the ceiling is gone before the first sample, one below the floor does not decay before the last
-    n_real, floor, ceiling = len(real), 1e-9 / t[-1], np.log(40.0 / t[0])
+    n_real, slowest = len(real), np.append(np.full(len(real), 1e-9), np.full(len(pairs), 1e-2)) / t[-1]
+    # beyond the ceiling a mode is gone before the first sample; below the floor the samples do not show its decay,
+    # which an undamped oscillation would abuse to look good on the window alone
+    floor, ceiling = np.log(slowest), np.log(40.0 / t[0])
 
     def unpack(p: np.ndarray) -> np.ndarray:
-        decay = lower + np.exp(np.minimum(p[: n_real + len(pairs)], ceiling))
+        decay = lower + np.exp(np.clip(p[: n_real + len(pairs)], floor, ceiling))
         frequency = p[n_real + len(pairs) :]
         return np.concatenate([decay[:n_real].astype(complex), decay[n_real:] + 1j * frequency])
 
@@ -200,12 +227,12 @@ def _refine(rates: np.ndarray, lower: float, t: np.ndarray, y: np.ndarray) -> np
         modes = np.exp(-unpack(p) * t[:, None])
         weights = np.concatenate([a[:n_real], a[n_real : n_real + len(pairs)] - 1j * a[n_real + len(pairs) :]])
         by_rate = -t[:, None] * weights * modes  # d s / d rate, with s = Re(weight e^{-rate t})
-        decay = np.exp(np.minimum(p[: n_real + len(pairs)], ceiling))
+        decay = np.exp(np.clip(p[: n_real + len(pairs)], floor, ceiling))
         D = np.hstack([(by_rate * decay).real, (1j * by_rate[:, n_real:]).real])
         return Q @ (Q.T @ D) - D
 
     start = np.concatenate([real, pairs.real]) - lower
-    p0 = np.concatenate([np.log(np.maximum(start, max(floor, 1e-3 * lower))), pairs.imag])
+    p0 = np.concatenate([np.log(np.maximum(start, np.maximum(slowest, 1e-3 * lower))), pairs.imag])
     y = y / np.abs(y).max()
     fit = optimize.least_squares(
         residual, p0, jac=jacobian, method="lm", ftol=1e-15, xtol=1e-15, gtol=1e-15, max_nfev=400
@@ -219,13 +246,19 @@ def _weighted(rates: np.ndarray, t: np.ndarray, y: np.ndarray) -> ExponentialSum
     rates = np.sort_complex(rates)
     if (rates.imag == 0).all():
         rates = rates.real
-        return ExponentialSum(rates, linalg.lstsq(np.exp(-rates * t[:, None]), y)[0])
+        return ExponentialSum(rates, _least_squares(np.exp(-rates * t[:, None]), y))
     upper = rates[rates.imag >= 0]
     modes = np.exp(-upper * t[:, None])
     paired = upper.imag > 0
-    a = linalg.lstsq(np.hstack([modes.real, modes[:, paired].imag]), y)[0]
+    a = _least_squares(np.hstack([modes.real, modes[:, paired].imag]), y)
     weights = a[: len(upper)].astype(complex)
     weights[paired] = (weights[paired] - 1j * a[len(upper) :]) / 2
     return ExponentialSum(
         np.concatenate([upper, upper[paired].conj()]), np.concatenate([weights, weights[paired].conj()])
     )
+
+
+def _least_squares(V: np.ndarray, y: np.ndarray) -> np.ndarray:
+    # fast modes have tiny columns, which lstsq would take for noise
+    size = np.linalg.norm(V, axis=0)
+    return linalg.lstsq(V / size, y)[0] / size

@@ -450,7 +450,10 @@ def _grid(kernel: Kernel) -> np.ndarray:
             return np.arange(0.0, max(shift, 0.0) + 16.0, 0.1 / math.sqrt(1.0 + max(shift, 0.0)))
     octaves = np.arange(-990, 991)
     tails = kernel.tail(np.exp2(octaves))
-    mass = np.abs(tails).max()
+    if not (mass := np.abs(tails).max()) > 0:
+        return np.zeros(1)
     first = octaves[np.argmax(np.abs(kernel.tail(0.0) - tails) > 1e-6 * mass)]
     last = octaves[np.flatnonzero(np.abs(tails) > 1e-14 * mass)[-1]] + 1
-    return np.append(0.0, np.exp2(np.arange(64 * (first - 1), 64 * last + 1) / 64))
+    points = np.append(0.0, np.exp2(np.arange(64 * (first - 1), 64 * last + 1) / 64))
+    more = getattr(kernel, "oscillation_times", lambda: points)()  # of modes that turn faster than octaves follow
+    return np.union1d(points, more)

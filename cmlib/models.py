@@ -3,6 +3,7 @@
 Time step k holds its input over [k dt, (k + 1) dt), and output k is read at the end of it.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -87,9 +88,12 @@ class LinearRNN(nn.Module):
             return identity + self.dt * W, self.dt * self.U
         if self.diagonal:
             z = self.dt * W
-            small = z == 0  # (e^z - 1)/z is 1 there, and its gradient must not see 0/0
-            safe = torch.where(small, torch.ones_like(z), z)
-            return torch.exp(z), self.dt * self.U * torch.where(small, 1 + z / 2, torch.expm1(safe) / safe)
+            near = z.abs() < 0.5  # there (e^z - 1)/z is 0/0 at 0 and its autograd cancels, so take the series
+            series = torch.zeros_like(z)
+            for n in range(14, -1, -1):
+                series = 1.0 / math.factorial(n + 1) + torch.where(near, z, 0.0) * series
+            far = torch.where(near, 1.0, z)
+            return torch.exp(z), self.dt * self.U * torch.where(near, series, torch.expm1(far) / far)
         # the exponential of [[W, U], [0, 0]] dt holds A and the integral of e^{Ws} U at once, W singular or not
         m = len(W)
         block = torch.cat([torch.cat([W, self.U[:, None]], 1), W.new_zeros(1, m + 1)])

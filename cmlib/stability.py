@@ -20,7 +20,7 @@ from cmlib.parameterizations import direct
 from cmlib.targets import LinearFunctional
 
 WEIGHTS = ("W", "U", "c")
-POINTS_PER_OCTAVE = 32
+MOST_POINTS_PER_OCTAVE = 512
 MOST_OCTAVES = 48
 
 
@@ -108,7 +108,8 @@ class PerturbationCurve:
         errors: (n_radii,), E_m(beta), with the norm and horizon asked for; inf past `stability_radius`.
         method: "random" or "worst_case".
         stability_radius: the exact beta from which the supremum on [0, inf) is inf.
-        is_lower_bound: True where errors come from sampled directions alone.
+        is_lower_bound: True where errors come from sampled directions alone, or where perturbed modes may
+            oscillate faster than the grid of times follows.
     """
 
     radii: Float[np.ndarray, " n_radii"]
@@ -179,7 +180,8 @@ def perturbation_error(
         best[order] = np.maximum.accumulate(best[order])
         if np.isinf(horizon):
             best[radii >= radius] = np.inf
-    return PerturbationCurve(radii, best, method, radius, method == "random")
+    below = radii[radii < radius].max(initial=0.0) if np.isinf(horizon) else radii.max()
+    return PerturbationCurve(radii, best, method, radius, method == "random" or not distance.follows(below))
 
 
 def crossing(curve: PerturbationCurve, wider: PerturbationCurve) -> float:
@@ -193,8 +195,9 @@ def crossing(curve: PerturbationCurve, wider: PerturbationCurve) -> float:
 
     Reference: wang2024inverse, Fig. 1b
     """
-    beta = np.union1d(curve.radii, wider.radii)
-    beta = np.union1d(beta, [r for r in (curve.stability_radius, wider.stability_radius) if r < beta[-1]])
+    first, last = max(min(curve.radii), min(wider.radii)), min(max(curve.radii), max(wider.radii))
+    beta = np.concatenate([curve.radii, wider.radii, [curve.stability_radius, wider.stability_radius]])
+    beta = np.unique(beta[(first <= beta) & (beta <= last)])
     gap = _reciprocal(wider, beta) - _reciprocal(curve, beta)
     if gap[0] <= 0:
         raise ValueError(f"expected the wider model to start below the narrower one, at beta = {beta[0]:g}")
@@ -206,12 +209,11 @@ def crossing(curve: PerturbationCurve, wider: PerturbationCurve) -> float:
 
 
 def _reciprocal(curve: PerturbationCurve, beta: np.ndarray) -> np.ndarray:
-    radii, inverse = curve.radii, 1 / curve.errors
+    radii, inverse = curve.radii, 1 / np.maximum(curve.errors, np.finfo(float).tiny)
     if np.isinf(curve.errors).any():
-        radii, at = np.append(radii, curve.stability_radius), np.append(inverse, 0.0)
-        order = np.argsort(radii)
-        radii, inverse = radii[order], at[order]
-    return np.interp(beta, radii, inverse)
+        radii, inverse = np.append(radii, curve.stability_radius), np.append(inverse, 0.0)
+    order = np.argsort(radii)
+    return np.interp(beta, radii[order], inverse[order])
 
 
 class _Ball:
@@ -222,6 +224,8 @@ class _Ball:
         self.center = {name: getattr(model, name).detach().cpu().double() for name in WEIGHTS}
 
     def stability_radius(self) -> float:
+        if torch.linalg.eigvals(self.model.recurrent().detach().cpu().double()).real.max() >= 0:
+            return 0.0
         if "W" not in self.weights:
             return np.inf
         if not self.model.diagonal:
@@ -250,7 +254,7 @@ class _Ball:
         return distance(W, moved["U"], moved["c"])
 
     def ascend(
-        self, distance: "_KernelDistance", beta: Tensor, sampled: dict[str, Tensor], n_iterations: int = 12
+        self, distance: "_KernelDistance", beta: Tensor, sampled: dict[str, Tensor], n_iterations: int = 40
     ) -> Tensor:
         """(n_radii, n_starts): conditional gradient, each step towards the best vertex, halved where it fails."""
         reachable = beta < self.stability_radius() if np.isinf(distance.horizon) else torch.isfinite(beta)
@@ -264,16 +268,19 @@ class _Ball:
         beta = beta[reachable]
         here = {name: start[reachable] for name, start in starts.items()}
         value, vertex = self._value_and_vertex(distance, beta, here)
-        step = torch.ones_like(value)
+        step, idle = torch.ones_like(value), 0
         for _ in range(n_iterations):
             trial = {n: here[n] + _like(step, here[n]) * (vertex[n] - here[n]) for n in self.weights}
             trial_value, trial_vertex = self._value_and_vertex(distance, beta, trial)
             better = trial_value > value
+            idle = 0 if (trial_value > value * (1 + 1e-7)).any() else idle + 1
             value = torch.where(better, trial_value, value)
             step = torch.where(better, (2 * step).clamp(max=1), step / 2)
             for n in self.weights:
                 here[n] = torch.where(_like(better, here[n]), trial[n], here[n])
                 vertex[n] = torch.where(_like(better, here[n]), trial_vertex[n], vertex[n])
+            if idle == 4:  # steps have been halved that often, and nothing came of it
+                break
         found[reachable] = value
         return found
 
@@ -335,8 +342,9 @@ def _like(batch: Tensor, value: Tensor) -> Tensor:
 class _KernelDistance:
     """Norms of rho - c^T e^{Wt} U over a batch of (W, U, c), from exact antiderivatives on a graded grid.
 
-    The grid has POINTS_PER_OCTAVE points in every octave of time, so that e^{Wt} U follows by doubling; the only
-    error is in where the difference changes sign, fourth order in the step.
+    The grid has as many points in every octave of time, so that e^{Wt} U follows by doubling: 32, or enough to follow
+    an oscillating network until it has decayed. The error is in where the difference changes sign, of fourth order
+    in the step, and in pairs of sign changes between two points or across a jump of rho.
     """
 
     def __init__(self, kernel: Kernel, model: LinearRNN, norm: str, horizon: float):
@@ -345,19 +353,24 @@ class _KernelDistance:
         self.norm, self.horizon = norm, horizon
         slowest = float(rates.min())
         end = horizon if np.isfinite(horizon) else 1e4 / slowest if slowest > 0 else 1.0
-        self.octaves = int(np.clip(np.ceil(np.log2(end * 4 * float(W.norm()))), 10, MOST_OCTAVES))
+        self.mass = float(kernel.tail(0.0))
+        self.frequency, self.slowest, self.end = float(torch.linalg.eigvals(W).imag.abs().max()), slowest, end
+        fastest = max(float(W.norm()), abs(float(kernel(0.0))) / kernel.l1_norm())
+        self.octaves = int(np.clip(np.ceil(np.log2(max(end * 4 * fastest, 1.0))), 10, MOST_OCTAVES))
         first = end / 2**self.octaves
-        panels = [np.arange(POINTS_PER_OCTAVE) / POINTS_PER_OCTAVE * first]
-        panels += [first * 2**j * (1 + np.arange(POINTS_PER_OCTAVE) / POINTS_PER_OCTAVE) for j in range(self.octaves)]
+        points = np.clip(self._points_to_follow(0.0), 32, MOST_POINTS_PER_OCTAVE)
+        self.doublings = int(np.ceil(np.log2(points)))
+        self.points = 2**self.doublings
+        panels = [np.arange(self.points) / self.points * first]
+        panels += [first * 2**j * (1 + np.arange(self.points) / self.points) for j in range(self.octaves)]
         t = torch.as_tensor(np.append(np.concatenate(panels), end))
-        self.step = first / POINTS_PER_OCTAVE
+        self.step = first / self.points
         self.dt = torch.diff(t)
         # the kernel, its integral from 0 to t, and (for w1) its derivative
         t.requires_grad_(norm == "w1")
         self.rho = kernel(t)
         self.slope = torch.autograd.grad(self.rho.sum(), t)[0] if norm == "w1" else None
         self.rho, t = self.rho.detach(), t.detach()
-        self.mass = float(kernel.tail(0.0))
         self.integral = self.mass - torch.as_tensor(kernel.tail(t.numpy()))
 
     def __call__(self, W: Tensor, U: Tensor, c: Tensor) -> Tensor:
@@ -370,13 +383,24 @@ class _KernelDistance:
             slope = self.slope - (c[..., None, :] @ (W @ state))[..., 0, :]
             error = error + difference[..., 0].abs() + self._variation(difference, slope)
         if np.isinf(self.horizon):
-            total = self.mass + (c * torch.linalg.solve(W, U)).sum(-1)
+            total = self.mass + (c * torch.linalg.solve_ex(W, U).result).sum(-1)  # inf where W is singular
             error = error + (total - gap[..., -1]).abs()
             if self.norm == "w1":
                 error = error + difference[..., -1].abs()
             unstable = torch.linalg.eigvals(W.detach()).real.amax(-1) >= 0
             error = torch.where(unstable, torch.inf, error)
         return torch.where(torch.isfinite(error), error, torch.inf)
+
+    def follows(self, beta: float) -> bool:
+        """Whether the grid is close enough for a network perturbed by beta, all of whose modes may speed up by it."""
+        return bool(self._points_to_follow(beta) <= self.points)
+
+    def _points_to_follow(self, beta: float) -> float:
+        # an eighth of a turn a step, until e^{-16} is left; real modes of a normal W turn by at most beta
+        if self.frequency == 0.0:
+            return 0.0
+        lasts = min(16.0 / (self.slowest - beta), self.end) if self.slowest > beta else self.end
+        return (self.frequency + beta) * lasts * 4 / np.pi
 
     def _states(self, W: Tensor, U: Tensor) -> tuple[Tensor, Tensor]:
         # columns e^{Wt} U and its integral from 0, both from powers of the exponential of [[W, U], [0, 0]]
@@ -386,7 +410,7 @@ class _KernelDistance:
         last[..., m] = 1.0
         start = torch.stack([torch.cat([U, torch.zeros_like(U[..., :1])], -1), last], -1)
         powers = [matrix_exponential(self.step * block)]
-        doublings = POINTS_PER_OCTAVE.bit_length() - 1
+        doublings = self.doublings
         for _ in range(doublings + self.octaves):
             powers.append(powers[-1] @ powers[-1])
         panels = []

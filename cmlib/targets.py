@@ -39,5 +39,7 @@ class LinearFunctional:
         """Map (batch, time, 1) to (batch, time, 1); output k is H at time (k + 1) dt."""
         if x.ndim != 3 or x.shape[-1] != 1:
             raise ValueError(f"expected an input of shape (batch, time, 1), got {tuple(x.shape)}")
+        if not x.is_floating_point():
+            raise ValueError(f"expected a floating-point input, got {x.dtype}")
         weights = torch.as_tensor(self.weights(x.shape[1]), dtype=x.dtype, device=x.device)
         return causal_convolution(weights, x[..., 0])[..., None]

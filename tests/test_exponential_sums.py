@@ -149,3 +149,24 @@ def test_a_fit_rejects_a_kernel_that_is_zero_where_it_is_sampled():
 def test_a_sum_rejects(rates, weights, message):
     with pytest.raises(ValueError, match=message):
         ExponentialSum(rates, weights)
+
+
+def test_the_norm_sees_every_turn_of_a_slowly_decaying_oscillation():
+    # int |e^{-rt} cos wt| = (1/r) <|cos|> for r << w, to order (r/w)^2; 5,000 turns outlast the decay
+    s = ExponentialSum(np.array([0.01 + 5j, 0.01 - 5j]), np.array([0.5, 0.5]))
+    half_turn = np.pi / 5
+    t = half_turn * (np.arange(5000) + 0.5)  # the zeros of cos 5t, between which the integral has a closed form
+    at = np.concatenate([[0.0], t, [np.inf]])
+    assert s.l1_norm() == pytest.approx(np.abs(np.diff(s.tail(at))).sum(), rel=1e-6)
+    assert s.l1_norm() == pytest.approx(100 * 2 / np.pi, rel=1e-3)
+
+
+@pytest.mark.parametrize("rates, weights", [([0.5 + 1j], [1.0]), ([0.5 + 1j, 0.5 - 1j], [1j, 1j])])
+def test_a_sum_rejects_complex_modes_without_their_conjugates(rates, weights):
+    with pytest.raises(ValueError, match="expected complex rates in conjugate pairs"):
+        ExponentialSum(rates, weights)
+
+
+def test_modes_that_never_seem_to_decay_are_refused_rather_than_misjudged():
+    with pytest.raises(ValueError, match="expected modes that decay within"):
+        ExponentialSum([1e-6 + 5j, 1e-6 - 5j], [0.5, 0.5]).l1_norm()

@@ -327,3 +327,25 @@ def test_curves_that_stay_nested_never_cross():
 def test_crossing_rejects_a_wider_model_that_starts_above():
     with pytest.raises(ValueError, match="expected the wider model to start below"):
         crossing(pole(0.5, 0.1), pole(0.5, 0.5))
+
+
+def test_crossing_does_not_mind_the_order_of_radii_and_ends_where_one_curve_ends():
+    curve, wider = pole(0.8, 0.5), pole(0.3, 0.1)
+    shuffled = PerturbationCurve(wider.radii[::-1].copy(), wider.errors[::-1].copy(), "worst_case", 0.3, False)
+    assert crossing(curve, shuffled) == pytest.approx(0.175, rel=1e-9)
+    short = PerturbationCurve(wider.radii[:11], wider.errors[:11], "worst_case", 0.3, False)  # up to 0.1
+    assert crossing(curve, short) == np.inf
+
+
+def test_an_oscillating_network_near_its_radius_is_reported_as_a_lower_bound():
+    network = models.LinearRNN([[-0.1, 1.0], [-1.0, -0.1]], [1.0, 0.0], [1.0, 0.0])
+    call = {"target": kernels.Exponential(1.0), "method": "worst_case", "generator": generator()}
+    assert not cmlib.perturbation_error(network, radii=[0.0, 0.05], **call).is_lower_bound
+    assert cmlib.perturbation_error(network, radii=[0.0999], **call).is_lower_bound
+
+
+def test_a_kernel_faster_than_the_network_is_seen():
+    network = models.LinearRNN([[-0.1]], [1.0], [1.0])
+    kernel = kernels.Sum([kernels.Exponential(1000.0)], [1000.0])
+    error = cmlib.perturbation_error(network, kernel, [0.0], generator=generator()).errors[0]
+    assert error == pytest.approx(kernels.l1_distance(kernel, kernels.Exponential(0.1)), rel=1e-6)
