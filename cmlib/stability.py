@@ -165,7 +165,9 @@ def perturbation_error(
     if not isinstance(generator, torch.Generator):
         raise ValueError(f"expected generator, a torch.Generator, got {generator!r}")
     ball = _Ball(model, weights)
-    distance = _KernelDistance(kernel, model, norm, horizon)
+    radius = ball.stability_radius()
+    largest = radii[radii < radius].max(initial=0.0) if np.isinf(horizon) else radii.max()
+    distance = _KernelDistance(kernel, model, norm, horizon, float(largest))
     beta = torch.as_tensor(radii, dtype=torch.float64)
     directions = [ball.random(generator, n_directions)]
     errors = ball.errors(distance, beta, directions[0])  # (n_radii, n_directions)
@@ -173,15 +175,13 @@ def perturbation_error(
         ascent = ball.ascend(distance, beta, directions[0])
         errors = torch.cat([errors, ascent], 1)
     best = errors.amax(1).numpy()
-    radius = ball.stability_radius()
     if method == "worst_case":
         # a perturbation allowed at one radius is allowed at each larger one
         order = np.argsort(radii)
         best[order] = np.maximum.accumulate(best[order])
         if np.isinf(horizon):
             best[radii >= radius] = np.inf
-    below = radii[radii < radius].max(initial=0.0) if np.isinf(horizon) else radii.max()
-    return PerturbationCurve(radii, best, method, radius, method == "random" or not distance.follows(below))
+    return PerturbationCurve(radii, best, method, radius, method == "random" or not distance.follows)
 
 
 def crossing(curve: PerturbationCurve, wider: PerturbationCurve) -> float:
@@ -347,19 +347,22 @@ class _KernelDistance:
     in the step, and in pairs of sign changes between two points or across a jump of rho.
     """
 
-    def __init__(self, kernel: Kernel, model: LinearRNN, norm: str, horizon: float):
+    def __init__(self, kernel: Kernel, model: LinearRNN, norm: str, horizon: float, beta: float):
         W = model.recurrent().detach().cpu().double()
         rates = -torch.linalg.eigvals(W).real
         self.norm, self.horizon = norm, horizon
         slowest = float(rates.min())
         end = horizon if np.isfinite(horizon) else 1e4 / slowest if slowest > 0 else 1.0
         self.mass = float(kernel.tail(0.0))
-        self.frequency, self.slowest, self.end = float(torch.linalg.eigvals(W).imag.abs().max()), slowest, end
         fastest = max(float(W.norm()), abs(float(kernel(0.0))) / kernel.l1_norm())
         self.octaves = int(np.clip(np.ceil(np.log2(max(end * 4 * fastest, 1.0))), 10, MOST_OCTAVES))
         first = end / 2**self.octaves
-        points = np.clip(self._points_to_follow(0.0), 32, MOST_POINTS_PER_OCTAVE)
-        self.doublings = int(np.ceil(np.log2(points)))
+        # modes perturbed by beta turn faster by at most beta: an eighth of a turn a step, until e^{-16} is left
+        frequency = float(torch.linalg.eigvals(W).imag.abs().max())
+        lasts = min(16.0 / (slowest - beta), end) if slowest > beta else end
+        needed = (frequency + beta) * lasts * 4 / np.pi if frequency > 0 else 0.0
+        self.follows = needed <= MOST_POINTS_PER_OCTAVE
+        self.doublings = int(np.ceil(np.log2(np.clip(needed, 32, MOST_POINTS_PER_OCTAVE))))
         self.points = 2**self.doublings
         panels = [np.arange(self.points) / self.points * first]
         panels += [first * 2**j * (1 + np.arange(self.points) / self.points) for j in range(self.octaves)]
@@ -390,17 +393,6 @@ class _KernelDistance:
             unstable = torch.linalg.eigvals(W.detach()).real.amax(-1) >= 0
             error = torch.where(unstable, torch.inf, error)
         return torch.where(torch.isfinite(error), error, torch.inf)
-
-    def follows(self, beta: float) -> bool:
-        """Whether the grid is close enough for a network perturbed by beta, all of whose modes may speed up by it."""
-        return bool(self._points_to_follow(beta) <= self.points)
-
-    def _points_to_follow(self, beta: float) -> float:
-        # an eighth of a turn a step, until e^{-16} is left; real modes of a normal W turn by at most beta
-        if self.frequency == 0.0:
-            return 0.0
-        lasts = min(16.0 / (self.slowest - beta), self.end) if self.slowest > beta else self.end
-        return (self.frequency + beta) * lasts * 4 / np.pi
 
     def _states(self, W: Tensor, U: Tensor) -> tuple[Tensor, Tensor]:
         # columns e^{Wt} U and its integral from 0, both from powers of the exponential of [[W, U], [0, 0]]

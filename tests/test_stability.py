@@ -223,7 +223,7 @@ def test_no_random_search_beats_the_worst_case():
 
 def test_ascent_ends_where_no_small_step_improves():
     network, kernel = few_modes(2)
-    ball, distance = _Ball(network, WEIGHTS), _KernelDistance(kernel, network, "sup", np.inf)
+    ball, distance = _Ball(network, WEIGHTS), _KernelDistance(kernel, network, "sup", np.inf, 0.01)
     beta = torch.tensor([0.01], dtype=torch.float64)
     short, long = (
         ball.ascend(distance, beta, ball.random(generator(), 5), n_iterations=n).amax().item() for n in (12, 60)
