@@ -15,7 +15,7 @@ from cmlib.stability import WEIGHTS, _Ball
 
 torch.set_num_threads(1)
 kernel, m, n_directions = kernels.Polynomial(exponent=1.1), 14, 10
-network = models.LinearRNN(*cmlib.exponential_sum(kernel, m).realization())
+network = models.LinearRNN(*cmlib.exponential_sum(kernel, m, times=np.arange(1.0, 101)).realization())
 radii = cmlib.stability_radius(network.W) * np.geomspace(0.01, 0.9, 20)
 
 

@@ -4,7 +4,7 @@ Public names stand in the order of the data flow.
 """
 
 from cmlib import kernels, inputs, parameterizations, targets, models  # noqa: I001
-from cmlib.exponential_sums import ExponentialSum, exponential_sum
+from cmlib.exponential_sums import ExponentialSum, balanced_truncation, exponential_sum, hankel_singular_values
 from cmlib.memory import MemoryCurve, memory_function
 from cmlib.stability import PerturbationCurve, crossing, perturbation_error, stability_radius
 from cmlib import figures, claims
@@ -18,6 +18,8 @@ __all__ = [
     "models",
     "ExponentialSum",
     "exponential_sum",
+    "balanced_truncation",
+    "hankel_singular_values",
     "MemoryCurve",
     "memory_function",
     "PerturbationCurve",

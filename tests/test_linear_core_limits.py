@@ -46,7 +46,7 @@ HUMPED = {
 def test_humped_kernels_get_decaying_fits_no_worse_than_zero(kernel, grid, m):
     horizon, n = grid
     t = horizon * np.arange(1, n + 1) / n
-    fit = exponential_sum(kernel, m, horizon=horizon, n_samples=n)
+    fit = exponential_sum(kernel, m, times=horizon * np.arange(1, n + 1) / n)
     assert 1 <= len(fit.rates) <= m and fit.rates.real.min() > 0
     # the weights are a least-squares solution, and zero weights are allowed
     assert np.linalg.norm(kernel(t) - fit(t)) <= np.linalg.norm(kernel(t)) * (1 + 100 * EPS)
@@ -69,7 +69,7 @@ def test_sum_with_zero_weights_has_norm_zero_and_the_kernels_norm_as_error():
 )
 def test_known_sum_is_recovered_to_rounding_times_its_sensitivity(known):
     t = np.arange(1, 121) * 0.1
-    fit = exponential_sum(known, len(known.rates), horizon=12.0, n_samples=120)
+    fit = exponential_sum(known, len(known.rates), times=0.1 * np.arange(1, 121))
     modes = np.exp(-known.rates * t[:, None])
     J = np.hstack([modes.real, modes.imag, (t[:, None] * known.weights * modes).real,
                    (t[:, None] * known.weights * modes).imag])  # fmt: skip

@@ -29,7 +29,7 @@ def one_neuron(**options) -> models.LinearRNN:
 
 def few_modes(m: int = 4) -> tuple[models.LinearRNN, kernels.Kernel]:
     kernel = kernels.Polynomial(exponent=1.1)
-    return models.LinearRNN(*cmlib.exponential_sum(kernel, m).realization()), kernel
+    return models.LinearRNN(*cmlib.exponential_sum(kernel, m, times=np.arange(1.0, 101)).realization()), kernel
 
 
 # --- stability radius
@@ -166,7 +166,7 @@ def test_w1_norm_of_one_neuron_adds_jump_and_variation():
 
 def test_error_at_radius_zero_is_the_fit_error():
     network, kernel = few_modes()
-    fit = cmlib.exponential_sum(kernel, 4)
+    fit = cmlib.exponential_sum(kernel, 4, times=np.arange(1.0, 101))
     for horizon in (np.inf, 100.0):
         curve = cmlib.perturbation_error(network, kernel, [0.0], horizon=horizon, generator=generator())
         assert curve.errors[0] == pytest.approx(fit.l1_error(kernel, horizon), rel=1e-7)
@@ -210,7 +210,7 @@ def test_worst_case_is_monotone_bounds_samples_and_ends_at_the_radius():
 def test_no_random_search_beats_the_worst_case():
     # 20,000 perturbations of a two-neuron network, boundary and interior, on a window
     kernel = kernels.Polynomial(exponent=1.1)
-    network = models.LinearRNN(*cmlib.exponential_sum(kernel, 2).realization())
+    network = models.LinearRNN(*cmlib.exponential_sum(kernel, 2, times=np.arange(1.0, 101)).realization())
     beta = 0.02
     worst = cmlib.perturbation_error(
         network, kernel, [beta], method="worst_case", horizon=20.0, generator=generator()
