@@ -119,6 +119,71 @@ class LinearRNN(nn.Module):
         return causal_convolution(self.c @ states[:, :n], x[..., 0])[..., None]
 
 
+class RNN(nn.Module):
+    """dh/dt = sigma(W h + U x + b), y = c^T h, in steps h_{k+1} = h_k + dt sigma(W h_k + U x_k + b) of Euler, h_0 = 0.
+
+    Unlike a linear network's, its flow has no closed form, so the step is part of the model; as dt -> 0 it is the flow.
+
+    Args:
+        W: (m, m), recurrent weight per unit of time.
+        U: (m,) or (m, d_in), input weight.
+        b: (m,), bias, 0 if not given; trained like the rest.
+        c: (m,) or (m, d_out), readout.
+        dt: time step, > 0.
+        activation: "tanh", "hardtanh", "relu" or "identity".
+
+    Reference: wang2024inverse, eq. (1)
+    """
+
+    def __init__(
+        self,
+        W: ArrayLike,
+        U: ArrayLike,
+        c: ArrayLike,
+        b: ArrayLike | None = None,
+        *,
+        dt: float = 1.0,
+        activation: str = "tanh",
+    ):
+        super().__init__()
+        W, U, c = (_weights(name, value) for name, value in (("W", W), ("U", U), ("c", c)))
+        m = len(W)
+        b = W.new_zeros(m) if b is None else _weights("b", b)
+        U, c = (v[:, None] if v.ndim == 1 else v for v in (U, c))
+        if W.shape != (m, m) or m < 1:
+            raise ValueError(f"expected W of shape (m, m), got {tuple(W.shape)}")
+        for name, value, rank in (("U", U, 2), ("c", c, 2), ("b", b, 1)):
+            if value.ndim != rank or len(value) != m or value.shape[-1] < 1:
+                raise ValueError(f"expected {name} of {m} rows, got shape {tuple(value.shape)}")
+        if not (np.isfinite(dt) and dt > 0):
+            raise ValueError(f"expected a time step dt > 0, got {dt!r}")
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"expected activation among {list(ACTIVATIONS)}, got {activation!r}")
+        self.W, self.U, self.b, self.c = (nn.Parameter(v) for v in (W, U, b, c))
+        self.dt, self.activation = float(dt), activation
+
+    def forward(self, x: Tensor) -> Float[Tensor, "batch time d_out"]:
+        """Map (batch, time, d_in) to (batch, time, d_out)."""
+        if x.ndim != 3 or x.shape[-1] != self.U.shape[1]:
+            raise ValueError(f"expected an input of shape (batch, time, {self.U.shape[1]}), got {tuple(x.shape)}")
+        sigma = ACTIVATIONS[self.activation]
+        drive = x @ self.U.mT + self.b  # of all steps at once: (batch, time, m)
+        W_transposed = self.W.mT
+        h, states = torch.zeros_like(drive[:, 0]), []
+        for drive_k in drive.unbind(1):  # indexing in the loop would cost a full gradient buffer at every step
+            h = torch.add(h, sigma(torch.addmm(drive_k, h, W_transposed)), alpha=self.dt)
+            states.append(h)
+        return torch.stack(states, 1) @ self.c
+
+
+ACTIVATIONS = {
+    "tanh": torch.tanh,
+    "hardtanh": nn.functional.hardtanh,
+    "relu": torch.relu,
+    "identity": lambda v: v,
+}
+
+
 def matrix_exponential(A: Float[Tensor, "*batch m m"]) -> Float[Tensor, "*batch m m"]:
     """Return e^A to rounding error.
 

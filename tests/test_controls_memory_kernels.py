@@ -1,40 +1,21 @@
-"""Negative controls of the chapter Memory kernels: on a wrong object each of its claims must fail.
-
-The chapter's own cells run once at the smoke preset. Each control then takes the variables as they stood before the
-cell of one claim, puts a wrong object in place of a right one, and runs that very cell again.
-"""
+"""Negative controls of the chapter Memory kernels."""
 
 import dataclasses
-import json
 import types
-from pathlib import Path
 
+import controls
 import numpy as np
 import pytest
-import yaml
 
 import cmlib
-from cmlib import claims, kernels, models, targets
+from cmlib import kernels, models, targets
 
-ROOT = Path(__file__).resolve().parent.parent
-CHAPTER = ROOT / "book" / "linear" / "memory-kernels.ipynb"
+CHAPTER = "linear/memory-kernels"
 
 
 @pytest.fixture(scope="module")
-def chapter(tmp_path_factory):
-    """(variables before each code cell, source of each code cell) of a run in which every claim passed."""
-    smoke = yaml.safe_load((ROOT / "workflow" / "presets.yml").read_text())["smoke"]["linear/memory-kernels"]
-    cells = [cell for cell in json.loads(CHAPTER.read_text())["cells"] if cell["cell_type"] == "code"]
-    sources = ["".join(cell["source"]) for cell in cells]
-    variables, before = {}, []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CMLIB_OUTPUT", str(tmp_path_factory.mktemp("chapter")))
-        for cell, source in zip(cells, sources, strict=True):
-            before.append(dict(variables))
-            exec(source, variables)
-            if "parameters" in cell["metadata"].get("tags", []):
-                variables |= smoke
-    return before, sources
+def before(tmp_path_factory):
+    return controls.run(CHAPTER, tmp_path_factory.mktemp("chapter"))
 
 
 def another_target(v):
@@ -141,17 +122,10 @@ CONTROLS = {
 
 
 def test_every_claim_of_the_chapter_has_a_control():
-    recorded = json.loads(CHAPTER.read_text())["metadata"]["cmlib"]["claims"]
-    assert sorted(claim["id"] for claim in recorded) == sorted(CONTROLS)
+    assert controls.claimed(CHAPTER) == sorted(CONTROLS)
 
 
-@pytest.mark.parametrize("claim", CONTROLS)
-def test_claim_fails_on_a_wrong_object(chapter, claim, tmp_path, monkeypatch):
+@pytest.mark.parametrize("claim", list(CONTROLS))
+def test_claim_fails_on_a_wrong_object(before, claim, tmp_path, monkeypatch):
     monkeypatch.setenv("CMLIB_OUTPUT", str(tmp_path))
-    before, sources = chapter
-    stem = claim.removeprefix("B-F1a").removeprefix("B-F1b").removesuffix("heaviside").removesuffix("impulse")
-    cell = next(i for i, source in enumerate(sources) if f'{claim}"' in source or f"{stem}" in source)
-    variables = dict(before[cell])
-    variables |= CONTROLS[claim](variables)
-    with pytest.raises(claims.ClaimFailed, match=claim):
-        exec(sources[cell], variables)
+    controls.assert_fails(CHAPTER, before, claim, CONTROLS[claim])

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from scipy import linalg, signal
+from scipy import integrate, linalg, signal
 
 from cmlib import inputs, parameterizations
-from cmlib.models import LinearRNN, causal_convolution, matrix_exponential
+from cmlib.models import ACTIVATIONS, RNN, LinearRNN, causal_convolution, matrix_exponential
 
 RATES = np.array([0.05, 0.4, 3.0])
 WEIGHTS = np.array([1.0, -0.5, 2.0]), np.array([0.3, 1.0, 1.0])
@@ -147,3 +147,92 @@ def test_forward_rejects():
         network("dense")(torch.zeros(3, 10))
     with pytest.raises(ValueError, match="expected route"):
         network("dense")(noise(), route="scan")
+
+
+def nonlinear(activation: str = "tanh", dt: float = 0.1) -> RNN:
+    rng = np.random.default_rng(1)
+    U, c, b = rng.standard_normal((4, 2)), rng.standard_normal((4, 3)), rng.standard_normal(4)
+    return RNN(dense_weights()[0], U, c, b, dt=dt, activation=activation)
+
+
+def two_channels(n: int = 30) -> torch.Tensor:
+    return inputs.white_noise(n, batch=3, d_in=2, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    "activation, sigma",
+    [
+        ("tanh", np.tanh),
+        ("hardtanh", lambda v: np.clip(v, -1, 1)),
+        ("relu", lambda v: np.maximum(v, 0)),
+        ("identity", lambda v: v),
+    ],
+)
+def test_nonlinear_network_is_eulers_recursion(activation, sigma):
+    model, x = nonlinear(activation), two_channels()
+    W, U, b, c = (p.detach().numpy() for p in (model.W, model.U, model.b, model.c))
+    y = model(x).detach().numpy()
+    assert y.shape == (3, 30, 3)
+    for sample in range(3):
+        h = np.zeros(4)
+        for k in range(30):
+            h = h + 0.1 * sigma(W @ h + U @ x[sample, k].numpy() + b)
+            assert np.abs(y[sample, k] - c.T @ h).max() < 1e-12 * max(1.0, np.abs(h).max())
+
+
+def test_network_without_activation_and_bias_is_the_linear_one():
+    W, U, c = dense_weights()
+    linear = LinearRNN(W, U, c, dt=0.1, discretization="euler")
+    assert torch.allclose(RNN(W, U, c, dt=0.1, activation="identity")(noise()), linear(noise()), rtol=0, atol=1e-11)
+
+
+def test_nonlinear_network_converges_to_its_flow_with_order_one():
+    steps, gaps = np.array([2.0**-k for k in range(4, 9)]), []
+    model = nonlinear()
+    W, U, b, c = (p.detach().numpy() for p in (model.W, model.U, model.b, model.c))
+    u = np.array([1.0, -0.5])
+    flow = integrate.solve_ivp(lambda t, h: np.tanh(W @ h + U @ u + b), (0, 2), np.zeros(4), rtol=1e-11, atol=1e-12)
+    for dt in steps:
+        held = inputs.heaviside(round(2 / dt), u)
+        gaps.append(np.abs(nonlinear(dt=dt)(held)[0, -1].detach().numpy() - c.T @ flow.y[:, -1]).max())
+    assert np.polyfit(np.log(steps), np.log(gaps), 1)[0] == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "identity"])
+def test_gradients_of_the_nonlinear_network_are_right(activation):
+    model, x = nonlinear(activation), two_channels(4)
+    names, values = zip(*model.named_parameters(), strict=True)
+
+    def output(*weights):
+        return torch.func.functional_call(model, dict(zip(names, weights, strict=True)), (x,))
+
+    assert torch.autograd.gradcheck(output, values)
+
+
+def test_every_activation_keeps_single_precision():
+    for name in ACTIVATIONS:
+        assert nonlinear(name).float()(two_channels().float()).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "W, U, c, options, message",
+    [
+        ([-1.0], [1.0], [1.0], {}, "expected W of shape"),
+        (np.ones((2, 3)), [1, 1], [1, 1], {}, "expected W of shape"),
+        ([[-1.0]], [1.0, 2.0], [1.0], {}, "expected U of 1 rows"),
+        ([[-1.0]], [1.0], np.ones((2, 1)), {}, "expected c of 1 rows"),
+        ([[-1.0]], np.ones((1, 0)), [1.0], {}, "expected U of 1 rows"),
+        ([[-1.0]], [1.0], [1.0], {"b": [[1.0]]}, "expected b of 1 rows"),
+        ([[-1.0]], [1.0], [np.inf], {}, "expected c to hold finite numbers"),
+        ([[-1.0]], [1.0], [1.0], {"dt": 0.0}, "expected a time step dt > 0"),
+        ([[-1.0]], [1.0], [1.0], {"activation": "sine"}, "expected activation among"),
+    ],
+)
+def test_nonlinear_network_rejects(W, U, c, options, message):
+    with pytest.raises(ValueError, match=message):
+        RNN(W, U, c, **options)
+
+
+def test_nonlinear_network_rejects_an_input_of_other_channels():
+    with pytest.raises(ValueError, match=r"expected an input of shape \(batch, time, 2\)"):
+        nonlinear()(torch.zeros(3, 10, 1, dtype=torch.float64))

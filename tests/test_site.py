@@ -7,7 +7,10 @@ import sys
 import threading
 from pathlib import Path
 
+import matplotlib as mpl
 import pytest
+
+from cmlib import figures
 
 ROOT = Path(__file__).resolve().parent.parent
 HTML = ROOT / "_build" / "html"
@@ -34,6 +37,7 @@ pytestmark = [
 ]
 PAGES = pages()
 CHAPTERS = [f"book/{chapter}" for chapter in chapters()]
+PICTURE = "figure img, figure svg[role=img]"  # the second in figures with a slider
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -133,8 +137,8 @@ def test_chapter_shows_its_figures_and_its_claims(wide, name):
     page = wide.open(name)
     notebook = read_notebook(ROOT / f"{name}.ipynb")
     alts = [figure["alt"] for cell in code_cells(notebook) for figure in figures_of(cell)]
-    shown = page.locator("figure img").all()
-    assert [image.get_attribute("alt") for image in shown] == alts
+    shown = page.locator(PICTURE).all()
+    assert [image.get_attribute("alt") or image.get_attribute("aria-label") for image in shown] == alts
     assert all(image.is_visible() for image in shown)
     assert page.locator("figure figcaption").count() == len(alts)
     assert wide.count("mjx-container") > 0
@@ -146,10 +150,79 @@ def test_dark_page_keeps_the_figures_on_white(browser, address, name):
     visit = Visit(browser, address, 1300, "dark")
     page = visit.open(name)
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
-    for image in page.locator("figure img").all():
+    for image in page.locator(PICTURE).all():
         look = image.evaluate("i => [getComputedStyle(i).backgroundColor, getComputedStyle(i).filter]")
         assert look == ["rgb(255, 255, 255)", "none"]
     visit.context.close()
+
+
+STEPS = """figure => [...figure.querySelectorAll('[id*="-moves-"] > path, [id*="-moves-"] > text')]
+  .map(element => element.getAttribute('d') || element.textContent)"""
+
+
+def sliders_amiss(page):
+    """Move each slider on the page by one key; what should follow and did not, or should not and did."""
+    figures, problems = page.locator(".movable").all(), []
+    for i, figure in enumerate(figures):
+        slider = figure.get_by_role("slider")
+        label = figure.locator("label")
+        if not slider.is_visible() or not label.is_visible() or not label.inner_text().strip():
+            problems.append(f"figure {i} has no slider with a label")
+            continue
+        before, value = [f.evaluate(STEPS) for f in figures], figure.locator("output").inner_text()
+        slider.focus()
+        page.keyboard.press("ArrowRight" if slider.input_value() == "0" else "ArrowLeft")
+        after = [f.evaluate(STEPS) for f in figures]
+        for j, (old, new) in enumerate(zip(before, after, strict=True)):
+            if (old != new) != (i == j):
+                problems.append(f"the slider of figure {i} {'moves' if old != new else 'does not move'} figure {j}")
+        if figure.locator("output").inner_text() == value:
+            problems.append(f"figure {i} does not show its new value")
+    return problems
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_sliders_of_a_chapter_move_their_own_figure(visit, name):
+    assert sliders_amiss(visit.open(name)) == []
+    assert visit.strangers == [] and visit.complaints == []
+
+
+@pytest.fixture
+def two_sliders(tmp_path, monkeypatch):
+    monkeypatch.setenv("CMLIB_OUTPUT", str(tmp_path))
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt  # after the choice of a backend without windows
+
+    def fragment(name):
+        fig, ax = plt.subplots()
+        frames, words = {ax.plot([0, 1, 2])[0]: [[0, 1, 2], [2, 1, 0]]}, {ax.title: ["up", "down"]}
+        saved = figures.movable(fig, name, frames, [0, 1], label="slope", texts=words, default=1, alt="a line")
+        return saved.fragment
+
+    return "<!doctype html>" + fragment("first") + fragment("second")
+
+
+@pytest.mark.parametrize(
+    ("harm", "problems"),
+    [
+        (("", ""), 0),
+        (("addEventListener", "removeEventListener"), 4),  # neither moves, neither shows its value
+        (("second-moves", "first-moves"), 1),  # ids that clash
+        (("<label", "<label hidden"), 2),
+        (("textContent = values", "title = values"), 2),
+    ],
+)
+def test_browser_check_of_sliders_speaks(wide, two_sliders, harm, problems):
+    wide.page.set_content(two_sliders.replace(*harm))
+    assert len(sliders_amiss(wide.page)) == problems
+
+
+def test_figure_with_a_slider_is_there_without_scripts(browser, two_sliders):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.set_content(two_sliders)
+    assert page.locator("svg").first.is_visible() and not page.locator("input").first.is_visible()
+    context.close()
 
 
 def test_front_page_leads_to_the_introduction(wide):

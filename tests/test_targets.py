@@ -1,12 +1,13 @@
-"""targets: a linear functional is causal, time-homogeneous, and the network whose kernel it has."""
+"""targets: causal sequence maps, each held to an independent computation of the same output."""
 
 import numpy as np
 import pytest
 import torch
+from scipy import integrate
 
 from cmlib import inputs, kernels
 from cmlib.models import LinearRNN
-from cmlib.targets import LinearFunctional
+from cmlib.targets import LinearFunctional, Lorenz96
 
 
 def noise(n: int = 200) -> torch.Tensor:
@@ -43,3 +44,75 @@ def test_functional_rejects():
         LinearFunctional(kernels.Exponential(1.0), dt=-1.0)
     with pytest.raises(ValueError, match="expected an input of shape"):
         LinearFunctional(kernels.Exponential(1.0))(torch.zeros(1, 5, 2))
+
+
+def forcing(n: int = 60) -> torch.Tensor:
+    t = 0.1 * torch.arange(n, dtype=torch.float64)
+    return torch.stack([5 * torch.sin(t), 8 * torch.cos(2 * t), 3 + 0 * t])[..., None]
+
+
+def velocity(t, s, x, speed):
+    """The equations once more, component by component."""
+    y, z = s[0], s[1:]
+    n, dz = len(z), []
+    for j in range(n):
+        dz.append(speed * (-z[(j + 1) % n] * (z[(j + 2) % n] - z[j - 1]) - z[j] + y))
+    return [-y + x - sum(z) / n, *dz]
+
+
+@pytest.mark.parametrize("n_fast, speed", [(10, 2.0), (5, 1.0)])
+def test_lorenz_system_is_what_scipy_integrates(n_fast, speed):
+    x = forcing()
+    coarse, y = Lorenz96(n_fast, speed, substeps=20)(x), Lorenz96(n_fast, speed, substeps=40)(x)
+    assert y.shape == (3, 60, 1)
+    error = (coarse - y).abs().max().item() / 15  # of the finer, by its order 4
+    assert error < 1e-6
+    for sample in range(3):
+        state = np.append(0.0, 0.1 * np.cos(2 * np.pi * np.arange(n_fast) / n_fast))
+        for k in range(60):
+            options = {"args": (x[sample, k].item(), speed), "method": "DOP853", "rtol": 1e-11, "atol": 1e-12}
+            state = integrate.solve_ivp(velocity, (0, 0.1), state, **options).y[:, -1]
+            assert y[sample, k].item() == pytest.approx(state[0], abs=2 * error + 1e-9)
+
+
+def test_lorenz_system_is_integrated_with_order_four():
+    x, errors, counts = forcing(20), [], np.array([2, 4, 8, 16])
+    exact = Lorenz96(substeps=128)(x)
+    for n in counts:
+        errors.append((Lorenz96(substeps=int(n))(x) - exact).abs().max().item())
+    assert np.polyfit(np.log(counts), np.log(errors), 1)[0] == pytest.approx(-4.0, abs=0.25)
+
+
+def test_lorenz_system_is_causal_and_not_linear():
+    system, x = Lorenz96(), forcing()
+    changed = x.clone()
+    changed[:, 30:] = 0.0
+    assert torch.equal(system(changed)[:, :30], system(x)[:, :30])
+    assert (system(2 * x) - 2 * system(x)).abs().max() > 0.1
+
+
+def test_terms_of_second_order_neither_make_nor_lose_energy():
+    # sum_j z_j z_{j+1} (z_{j+2} - z_{j-1}) telescopes to 0, so that d/dt |z|^2 has no cubic part
+    z = torch.randn(4, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    state = torch.cat([torch.zeros_like(z[:, :1]), z], 1)
+    dz = Lorenz96(speed=1.0).velocity(state, torch.zeros_like(z[:, :1]))[:, 1:]
+    assert torch.allclose((z * dz).sum(1), -(z * z).sum(1), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"n_fast": 3}, "expected n_fast to be an integer >= 4"),
+        ({"substeps": 0.5}, "expected substeps to be an integer >= 1"),
+        ({"speed": 0.0}, "expected speed > 0"),
+        ({"dt": -1.0}, "expected dt > 0"),
+    ],
+)
+def test_lorenz_system_rejects(options, message):
+    with pytest.raises(ValueError, match=message):
+        Lorenz96(**options)
+
+
+def test_lorenz_system_rejects_an_input_of_two_channels():
+    with pytest.raises(ValueError, match="expected an input of shape"):
+        Lorenz96()(torch.zeros(1, 5, 2))
