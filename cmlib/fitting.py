@@ -154,12 +154,12 @@ class KernelLoss:
         squares = sum(p * q * _overlap(b, c) for p, b in self._bumps for q, c in self._bumps)
         return float(a @ (1 / (w[:, None] + w)) @ a - 2 * a @ self._moment(0, w) + squares)
 
-    def gradient(self, weights: ArrayLike, rates: ArrayLike) -> Float[np.ndarray, " 2m"]:
+    def gradient(self, weights: ArrayLike, rates: ArrayLike) -> Float[np.ndarray, " m_and_m"]:
         """Return dJ/da followed by dJ/dw."""
         a, w = _checked(weights, rates)
         return np.append(2 * self._residual(0, a, w), -2 * a * self._residual(1, a, w))
 
-    def hessian(self, weights: ArrayLike, rates: ArrayLike) -> Float[np.ndarray, "2m 2m"]:
+    def hessian(self, weights: ArrayLike, rates: ArrayLike) -> Float[np.ndarray, "m_and_m m_and_m"]:
         """Return the second derivatives, in the order of the gradient."""
         a, w = _checked(weights, rates)
         total = w[:, None] + w
