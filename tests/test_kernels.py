@@ -5,6 +5,8 @@ from dataclasses import FrozenInstanceError, dataclass
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import integrate, special
 from scipy.optimize import brentq
 
@@ -359,6 +361,87 @@ def test_l1_distance_to_itself_is_zero(kernel):
 # ---- torch and numpy -----------------------------------------------------------------------------
 
 TIMES = np.concatenate([[0.0, 1e-9, 1e-3], np.linspace(0.01, 30.0, 301), [500.0, 1e4]])
+
+
+# properties, on kernels drawn by hypothesis
+
+drawn = settings(derandomize=True, deadline=None, database=None, max_examples=40)
+rates = st.floats(1e-3, 1e3)
+
+
+@st.composite
+def nonnegative_kernels(draw, depth=2):
+    kinds = ["exponential", "mixture", "polynomial", "bump"] + ["sum", "shifted"] * (depth > 0)
+    match draw(st.sampled_from(kinds)):
+        case "exponential":
+            return Exponential(draw(rates))
+        case "mixture":
+            slowest = draw(rates)
+            return ExponentialMixture(slowest, slowest * (1 + draw(st.floats(1e-3, 1e3))))
+        case "polynomial":
+            return Polynomial(draw(st.floats(1.05, 6.0)), draw(rates))
+        case "bump":
+            return Bump(draw(st.floats(-3.0, 50.0)), draw(st.floats(1.0, 5.0)))
+        case "shifted":
+            return Shifted(draw(nonnegative_kernels(depth - 1)), draw(st.floats(0.0, 20.0)))
+    inner = draw(st.lists(nonnegative_kernels(depth - 1), min_size=1, max_size=3))
+    return Sum(inner, [draw(st.floats(0.1, 10.0)) for _ in inner])
+
+
+def close(a, b, scale):
+    return abs(a - b) <= 1e-10 * scale
+
+
+TIMES = np.append(0.0, np.geomspace(1e-4, 1e4, 60))
+
+
+@drawn
+@given(nonnegative_kernels())
+def test_nonnegative_kernels_are_so_and_their_tails_fall(kernel):
+    tail = kernel.tail(TIMES)
+    assert kernel.nonnegative
+    assert np.all(kernel(TIMES) >= 0)
+    assert np.all(np.diff(tail) <= 1e-13 * tail[0])
+    assert kernel.l1_norm() == pytest.approx(tail[0], rel=1e-13)
+
+
+@drawn
+@given(nonnegative_kernels())
+def test_laplace_transform_of_nonnegative_kernels_is_completely_monotone(kernel):
+    s = np.linspace(0.0, 8.0, 17) / kernel.l1_norm()
+    values = kernel.laplace(s)
+    scale = values[0]
+    assert close(values[0], kernel.tail(0.0), scale)
+    for order in range(4):  # differences of even order are positive, of odd order negative
+        assert np.all((-1) ** order * np.diff(values, order) >= -1e-12 * scale)
+    assert np.all(values[1:-1] ** 2 <= values[:-2] * values[2:] * (1 + 1e-10))  # log-convex: Hoelder
+
+
+@drawn
+@given(nonnegative_kernels(), st.floats(0.0, 30.0), rates)
+def test_shift_multiplies_the_laplace_transform(kernel, delay, s):
+    expected = math.exp(-delay * s) * kernel.laplace(s)
+    assert Shifted(kernel, delay).laplace(s) == pytest.approx(expected, rel=1e-12, abs=1e-300)
+
+
+@drawn
+@given(nonnegative_kernels(), st.floats(1e-3, 1e3))
+def test_tail_bounds_the_laplace_transform(kernel, s):
+    # e^{-st} is 1 at most, and at least e^{-sT} up to T
+    horizon = 1.0 / s
+    least = math.exp(-1.0) * (kernel.tail(0.0) - kernel.tail(horizon))
+    mass = kernel.tail(0.0)
+    assert least - 1e-12 * mass <= kernel.laplace(s) <= mass * (1 + 1e-12)
+
+
+@drawn
+@given(nonnegative_kernels(1), nonnegative_kernels(1), nonnegative_kernels(1))
+def test_l1_distance_is_a_metric(a, b, c):
+    scale = a.l1_norm() + b.l1_norm() + c.l1_norm()
+    distance = l1_distance(a, b)
+    assert close(distance, l1_distance(b, a), scale)
+    assert abs(a.l1_norm() - b.l1_norm()) - 1e-9 * scale <= distance
+    assert distance <= l1_distance(a, c) + l1_distance(c, b) + 1e-9 * scale
 
 
 def magnitude(kernel, t):
