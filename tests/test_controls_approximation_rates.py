@@ -38,6 +38,17 @@ def the_second_slope_only(v):
     return {"E": v["E"] | {second: v["E"][first]}}
 
 
+def detuned(v, only):
+    # a rough kernel on other scales: the sixteen neurons turn at the wrong frequencies
+    right = v["rough"]
+
+    def rough(a):
+        rho, tail = right(a)
+        return (lambda t: rho(1.1 * t), tail) if a == only else (rho, tail)
+
+    return {"rough": rough}
+
+
 def curve_from(rows, v):
     def curve(name, way):
         picked = [(m, l1, hankel) for n, m, w, l1, hankel in rows if (n, w) == (name, way)]
@@ -100,6 +111,8 @@ CONTROLS = {
     "A-RATE-bounded": lambda v: {"scaled": v["scaled"] | {"mixture": 100 * v["scaled"]["mixture"]}},
     "A-RATE-exponent-1.25": another_slope,
     "A-RATE-exponent-2.25": the_second_slope_only,
+    "A-RATE-complex-rates-1.25": lambda v: detuned(v, 1.25),
+    "A-RATE-complex-rates-2.25": lambda v: detuned(v, 2.25),
     "hankel-two-routes": quadrature_of_another_kernel,
     "AAK-not-beaten": lambda v: changed(v, "free", hankel_factor=0.3),
     "AAK-free-is-near": lambda v: changed(v, "free", hankel_factor=3.0),
