@@ -6,7 +6,7 @@ Public names stand in the order of the data flow.
 from cmlib import kernels, inputs, parameterizations, targets, models  # noqa: I001
 from cmlib.exponential_sums import ExponentialSum, balanced_truncation, exponential_sum, hankel_singular_values
 from cmlib.fitting import FitResult, GradientFlow, KernelLoss, fit, gradient_flow
-from cmlib.memory import MemoryCurve, memory_function
+from cmlib.memory import Decay, MemoryCurve, decay, memory_function
 from cmlib.stability import PerturbationCurve, crossing, perturbation_error, stability_radius
 from cmlib import figures, claims
 
@@ -28,6 +28,8 @@ __all__ = [
     "gradient_flow",
     "MemoryCurve",
     "memory_function",
+    "Decay",
+    "decay",
     "PerturbationCurve",
     "crossing",
     "perturbation_error",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,11 +27,36 @@ class MemoryCurve:
         t: (n_steps,), time since the input changed.
         values: (n_steps,), supremum over the amplitudes of |dy/dt| / |x|, or of |y| / |x| for impulses.
         inputs: "heaviside", "impulse" or "reversed".
+        floor: what the rounding of the outputs in their dtype alone can make of `values`.
     """
 
     t: Float[np.ndarray, " n_steps"]
     values: Float[np.ndarray, " n_steps"]
     inputs: str
+    floor: float = 0.0
+
+
+@dataclass(frozen=True)
+class Decay:
+    """How a memory curve falls, as seen on its window.
+
+    Args:
+        kind: "exponential" ~ e^{-rate t}, "polynomial" ~ t^{-exponent}, or "none".
+        rate: per unit of time, nan for the other kinds; inf where the memory is over within three steps.
+        exponent: nan for the other kinds.
+        r2: share of the variance of log M that the better of the two laws explains.
+        rival_r2: the share of the other.
+        window: first and last time used.
+        floor: the level below which values were not used.
+    """
+
+    kind: str
+    rate: float
+    exponent: float
+    r2: float
+    rival_r2: float
+    window: tuple[float, float]
+    floor: float
 
 
 def memory_function(
@@ -45,7 +71,8 @@ def memory_function(
 ) -> MemoryCurve:
     """Measure M(H)(t) = sup_x |d/dt H_t(x 1_{t >= 0})| / |x|_inf of any sequence map.
 
-    For a linear map it is |rho|: the mean of rho over [t, t + dt] where inputs are held over a step.
+    For a linear map it is |rho|: the mean of rho over [t, t + dt] where inputs are held over a step. The answer to no
+    input at all is subtracted. Over unbounded x even one stable tanh neuron has M(t) ~ 1/t, so x is bounded here.
 
     Args:
         seq_map: (batch, time, d_in) -> (batch, time, d_out), or a tuple headed by that.
@@ -71,13 +98,85 @@ def memory_function(
     x = _amplitudes(amplitudes, d_in, generator)  # (n, d_in)
     like = next(seq_map.parameters(), x) if isinstance(seq_map, nn.Module) else x
     signal = INPUTS[inputs](n_steps, x, history=history).to(dtype=like.dtype, device=like.device)
-    y = _evaluate(seq_map, signal)
+    # less the answer to no input at all, which moves where the map starts away from its rest
+    y = _evaluate(seq_map, torch.cat([signal, torch.zeros_like(signal[:1])]))
+    rounding = torch.finfo(y.dtype).eps * y.abs().amax().item() / x.abs().amax(1).min().item() / dt
+    y = y[:-1] - y[-1:]
     after, before = y[:, history:], y[:, history - 1 : -1]
     # an impulse fills one step, so its height over |x| has to be taken per dt as well
     change = (after - y[:, history - 1 : history] if inputs == "impulse" else after - before) / dt
     size = x.abs().amax(1)[:, None]
     values = (change.abs().amax(2).double().cpu() / size).amax(0).numpy()
-    return MemoryCurve(dt * np.arange(n_steps), values, inputs)
+    return MemoryCurve(dt * np.arange(n_steps), values, inputs, rounding)
+
+
+# Rounding repeats at each step and in each layer, so only values this many times above one rounding are used.
+TRUSTED = 100.0
+# t_end is where M meets the floor, or where the curve ends. The laws are fitted from t_end over each of SPANS on.
+SPANS, PIECES, LEAST_R2 = (32.0, 16.0, 8.0, 4.0, 2.0), 12, 0.8
+# A curve that falls by less than this, from the first to the second of these parts of t_end, does not decay.
+FLAT, EARLY, LATE = 1.5, 0.25, 0.8
+
+
+def decay(curve: MemoryCurve) -> Decay:
+    """Say whether a memory curve falls exponentially, polynomially or not at all, on the window that it has.
+
+    The window ends where M meets the floor, or with the curve; it begins at 1/32, 1/16, … or 1/2 of that time, wherever
+    the laws differ most: log sup_{s >= t} M(s) at 12 times is regressed on t and on log t, and the law that leaves less
+    is the verdict; "none" if it leaves a fifth, or if M falls by a third at most from 1/4 to 4/5 of that time.
+
+    Args:
+        curve: at least 16 lags.
+
+    Reference: wang2024inverse, Def. 3.1
+    """
+    t, M = np.asarray(curve.t, dtype=float), np.asarray(curve.values, dtype=float)
+    if t.ndim != 1 or t.shape != M.shape or len(t) < 16 or t[0] < 0 or (np.diff(t) <= 0).any():
+        raise ValueError(f"expected at least 16 increasing times >= 0 and as many values, got {t.shape} and {M.shape}")
+    if not np.isfinite(M).all() or (M < 0).any():
+        raise ValueError("expected finite values >= 0")
+    floor = TRUSTED * curve.floor
+    above = np.flatnonzero(floor < M)
+    last = above[-1] if len(above) else 0
+    candidates = [_laws(t[: last + 1], M[: last + 1], span) for span in SPANS]
+    candidates = [c for c in candidates if c is not None]
+    if not candidates:  # over within a few steps, or hardly begun
+        kind, rate = ("exponential", np.inf) if last < len(t) - 1 else ("none", np.nan)
+        return Decay(kind, rate, np.nan, np.nan, np.nan, (float(t[0]), float(t[last])), floor)
+    at, fits = max(candidates, key=lambda c: abs(np.log(_left(c[1]["exponential"]) / _left(c[1]["polynomial"]))))
+    kind, rival = sorted(fits, key=lambda law: _left(fits[law]))
+    r2, rival_r2 = (1 - _left(fits[law]) for law in (kind, rival))
+    early, late = (M[: last + 1][t[: last + 1] >= part * t[last]].max() for part in (EARLY, LATE))
+    if r2 < LEAST_R2 or early < FLAT * late:
+        kind = "none"
+    rate, exponent = (float(-fits[law].slope) if law == kind else np.nan for law in ("exponential", "polynomial"))
+    return Decay(kind, rate, exponent, float(r2), float(rival_r2), (float(at[0]), float(at[-1])), floor)
+
+
+def _laws(t: np.ndarray, M: np.ndarray, span: float) -> tuple[np.ndarray, dict] | None:
+    from scipy import stats  # here, because it would nearly double the time of `import cmlib`
+
+    # sup_{s >= t} M from t_end / span on, and the two regressions through it; None where there are too few points
+    first = max(t[-1] / span, t[min(1, len(t) - 1)])
+    if not first < t[-1]:
+        return None
+    piece = np.digitize(t, np.geomspace(first, t[-1], PIECES + 1)[:-1])  # 0 before the window
+    still = np.maximum.accumulate(M[::-1])[::-1]  # sup of M from t on, which no zero of M pulls down
+    touches = still == M
+    chosen = []
+    for i in np.unique(piece[piece > 0]):
+        within = np.flatnonzero(piece == i)
+        chosen.append(next((k for k in within if touches[k]), within[-1]))
+    at, M = t[chosen], still[chosen]
+    if len(at) < 5 or not np.ptp(M):
+        return None
+    log_M = np.log(M)
+    return at, {"exponential": stats.linregress(at, log_M), "polynomial": stats.linregress(np.log(at), log_M)}
+
+
+def _left(fit: Any) -> float:
+    # the share of the variance of log M that a regression leaves; rounding leaves at least this much
+    return max(1 - fit.rvalue**2, 1e-14)
 
 
 def _amplitudes(amplitudes: ArrayLike | None, d_in: int, generator: torch.Generator | None) -> Tensor:

@@ -69,20 +69,33 @@ def test_each_direction_of_a_wide_input_is_tried():
     assert both.values[0] == 2.0  # (1, -1) is a sign pattern
 
 
-def test_a_bias_is_no_memory():
-    # from a state of 0 the bias alone moves the output; with history the map is at rest when the input comes
-    class Leaky(nn.Module):
-        def forward(self, x):
-            h, outputs = torch.zeros_like(x[:, 0]), []
-            for x_k in x.unbind(1):
-                h = 0.5 * h + x_k + 3.0
-                outputs.append(h)
-            return torch.stack(outputs, 1)
+class Leaky(nn.Module):
+    """h <- f(h/2 + x + 3), a bias that moves the state away from its start at 0."""
 
-    settled = cmlib.memory_function(Leaky(), 8, history=80, amplitudes=[1.0])
-    assert np.allclose(settled.values, 0.5 ** np.arange(8), atol=1e-12)
-    cold = cmlib.memory_function(Leaky(), 8, history=1, amplitudes=[1.0])
-    assert not np.allclose(cold.values, settled.values, atol=0.1)
+    def __init__(self, f):
+        super().__init__()
+        self.f = f
+
+    def forward(self, x):
+        h, outputs = torch.zeros_like(x[:, 0]), []
+        for x_k in x.unbind(1):
+            h = self.f(0.5 * h + x_k + 3.0)
+            outputs.append(h)
+        return torch.stack(outputs, 1)
+
+
+@pytest.mark.parametrize("inputs", ["heaviside", "impulse", "reversed"])
+def test_a_bias_is_no_memory(inputs):
+    # linear: the answer to no input is subtracted, wherever the state starts; reversed needs x held for long
+    curve = cmlib.memory_function(Leaky(lambda h: h), 8, inputs=inputs, history=60 if inputs == "reversed" else 1)
+    assert np.allclose(curve.values, 0.5 ** np.arange(8), atol=1e-12)
+
+
+def test_a_nonlinear_map_is_probed_at_rest():
+    # torch.tanh(h) saturates under the bias, so what an input does depends on whether the state has come to rest
+    cold, settled = (cmlib.memory_function(Leaky(torch.tanh), 8, history=n).values for n in (1, 80))
+    assert not np.allclose(cold, settled, rtol=0.1)
+    assert np.allclose(settled, cmlib.memory_function(Leaky(torch.tanh), 8, history=160).values, rtol=1e-9)
 
 
 @pytest.mark.parametrize("cell", [nn.RNN, nn.GRU, nn.LSTM])
@@ -134,3 +147,128 @@ def test_a_failing_map_leaves_the_modes_as_they_were():
 def test_memory_function_rejects(seq_map, options, message):
     with pytest.raises(ValueError, match=message):
         cmlib.memory_function(seq_map, **({"n_steps": 4} | options))
+
+
+def verdict(M, floor=0.0, dt=1.0):
+    M = np.asarray(M, dtype=float)
+    return cmlib.decay(cmlib.MemoryCurve(dt * np.arange(len(M)), M, "heaviside", floor))
+
+
+T = np.arange(400.0)
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.3, 2.0])
+@pytest.mark.parametrize("dt", [0.25, 1.0])
+def test_decay_recovers_a_rate(rate, dt):
+    found = verdict(3.0 * np.exp(-rate * dt * T), floor=1e-16, dt=dt)
+    assert found.kind == "exponential" and np.isnan(found.exponent)
+    assert found.rate == pytest.approx(rate, rel=1e-6)  # log M is a line to rounding
+    assert found.r2 > 1 - 1e-9 and found.rival_r2 < 0.997
+    assert found.window[1] <= dt * T[-1]
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.1, 3.0])
+def test_decay_recovers_an_exponent(exponent):
+    found = verdict((1 + T) ** -exponent, floor=1e-16)
+    assert found.kind == "polynomial" and np.isnan(found.rate)
+    assert found.exponent == pytest.approx(exponent, rel=0.01)  # 1 + t is t to within 1/200 in the window
+
+
+def test_decay_follows_the_slowest_part():
+    # e^{-t} hides 1e-5 e^{-0.05 t} for the first 12 time units
+    assert verdict(np.exp(-T) + 1e-5 * np.exp(-0.05 * T), 1e-16).rate == pytest.approx(0.05, rel=1e-6)
+    assert verdict(np.exp(-T) + 1e-5, 1e-16).kind == "none"
+
+
+@pytest.mark.parametrize("frequency", [1.0, 0.1])
+def test_zeros_of_an_oscillating_memory_are_no_end(frequency):
+    wave = np.abs(np.cos(frequency * T))
+    found = verdict(np.exp(-0.02 * T) * wave, 1e-16)
+    assert found.kind == "exponential" and found.rate == pytest.approx(0.02, rel=0.02)
+    assert verdict((1 + T) ** -1.1 * wave, 1e-16).kind == "polynomial"
+    assert verdict(wave, 1e-16).kind == "none"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_does_not_decay(seed):
+    assert verdict(np.abs(np.random.default_rng(seed).normal(size=400))).kind == "none"
+
+
+def test_growth_does_not_decay():
+    assert verdict(1 + T).kind == "none"
+    assert verdict(np.exp(0.01 * T)).kind == "none"
+
+
+def test_what_is_over_at_once_has_an_infinite_rate():
+    for M in (np.zeros(400), T == 0, T == 9):
+        found = verdict(M, 1e-16)
+        assert found.kind == "exponential" and found.rate == np.inf
+    assert verdict(T == 399).kind == "none"  # not seen to end
+
+
+def test_the_noise_floor_is_not_fitted():
+    # rounding leaves a flat tail; without its floor the curve would not seem exponential
+    M = np.exp(-0.5 * T) + 3e-16 * np.abs(np.random.default_rng(0).normal(size=400))
+    found = verdict(M, floor=1e-16)
+    assert found.kind == "exponential" and found.rate == pytest.approx(0.5, rel=1e-2)
+    assert found.floor == pytest.approx(1e-14) and found.window[1] < np.log(1e14) / 0.5
+    assert verdict(M, floor=0.0).kind != "exponential"
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-9), (torch.float32, 1e-3)])
+def test_memory_function_knows_its_floor(dtype, tolerance):
+    # 4 modes 1/4 apart: the tail has rate 1/4, and float32 sees 5 decades of it at most
+    weights = -np.expm1(-0.25) * np.exp(-0.25 * np.arange(200))
+    smooth = torch.as_tensor(weights, dtype=torch.float64)
+
+    class Map(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gain = nn.Parameter(torch.ones((), dtype=dtype))
+
+        def forward(self, x):
+            y = self.gain * cmlib.models.causal_convolution(smooth.to(dtype), x[..., 0])
+            return y[..., None]
+
+    curve = cmlib.memory_function(Map(), 199, history=1)
+    found = cmlib.decay(curve)
+    assert curve.floor == pytest.approx(torch.finfo(dtype).eps * 10 / 0.1, rel=0.1)  # |y| up to 10, over |x| = 0.1
+    assert found.kind == "exponential" and found.rate == pytest.approx(0.25, rel=max(tolerance, 0.02))
+    assert found.window[1] < np.log(1 / found.floor) / 0.25 + 10
+
+
+@pytest.mark.parametrize(
+    "t, values, message",
+    [
+        (T[:10], T[:10], "at least 16 increasing times"),
+        (T - 1, T, "times >= 0"),
+        (T[::-1], T, "increasing"),
+        (T, np.where(T == 3, np.nan, 1.0), "finite values"),
+        (T, -T, "values >= 0"),
+    ],
+)
+def test_decay_rejects(t, values, message):
+    with pytest.raises(ValueError, match=message):
+        cmlib.decay(cmlib.MemoryCurve(t, values, "heaviside"))
+
+
+def sup_of_one_neuron(t, w, largest):
+    # z = -w h + x obeys dz/dt = -w tanh z, so sinh z = e^{-wt} sinh x, and dh/dt = tanh z
+    x = np.linspace(1e-3, largest, 4000)[:, None]
+    s = np.exp(x - w * t) * -np.expm1(-2 * x) / 2
+    return (s / np.sqrt(1 + s**2) / x).max(0)
+
+
+def test_one_stable_neuron_remembers_like_one_over_t():
+    # over unbounded inputs w t M(t) -> 1 from below: the larger x, the longer tanh stays saturated
+    t = np.array([50.0, 100.0, 200.0])
+    M = sup_of_one_neuron(t, 0.5, largest=200.0)
+    assert ((0.5 * t * M > 0.75) & (0.5 * t * M < 1)).all()
+    assert (np.diff(0.5 * t * M) > 0).all()
+    model = cmlib.models.RNN([[-0.5]], [1.0], [1.0], dt=0.01)
+    measured = cmlib.memory_function(model, 6000, 0.01, amplitudes=np.linspace(0.5, 60, 120), history=1)
+    exact = sup_of_one_neuron(measured.t + 0.005, 0.5, 60.0)
+    assert measured.values[1000::1000] == pytest.approx(exact[1000::1000], rel=0.01)  # Euler, and 120 amplitudes
+    assert cmlib.decay(measured).kind == "polynomial"
+    bounded = cmlib.memory_function(model, 6000, 0.01, amplitudes=[-1.0, 1.0], history=1)
+    assert cmlib.decay(bounded).rate == pytest.approx(0.5, rel=0.01)

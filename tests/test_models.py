@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from scipy import integrate, linalg, signal
+from torch import nn
 
 from cmlib import inputs, parameterizations
-from cmlib.models import ACTIVATIONS, RNN, LinearRNN, causal_convolution, matrix_exponential
+from cmlib.models import ACTIVATIONS, RNN, S4D, LinearRNN, causal_convolution, matrix_exponential
 
 RATES = np.array([0.05, 0.4, 3.0])
 WEIGHTS = np.array([1.0, -0.5, 2.0]), np.array([0.3, 1.0, 1.0])
@@ -236,3 +237,73 @@ def test_nonlinear_network_rejects(W, U, c, options, message):
 def test_nonlinear_network_rejects_an_input_of_other_channels():
     with pytest.raises(ValueError, match=r"expected an input of shape \(batch, time, 2\)"):
         nonlinear()(torch.zeros(3, 10, 1, dtype=torch.float64))
+
+
+def s4d(seed=0, **options):
+    return S4D(3, 5, generator=torch.Generator().manual_seed(seed), **options)
+
+
+def test_s4d_recurrence_is_convolution():
+    x = torch.randn(2, 60, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    layer = s4d()
+    # 60 steps of sums of 5 terms of size 1
+    assert torch.allclose(layer(x), layer(x, "recurrence"), rtol=0, atol=1e-12)
+
+
+def test_s4d_discretizes_as_scipy_does():
+    # before the mixing, channel j is the state-space model scipy samples with the zero-order hold
+    layer = s4d()
+    with torch.no_grad():
+        layer.out.weight.copy_(torch.eye(3))
+        layer.D.zero_()
+    x = torch.zeros(1, 40, 3, dtype=torch.float64)
+    x[:, :, 1] = torch.sin(torch.arange(40.0))
+    step = layer.log_step[1].exp().item()
+    lam = (layer.eigenvalues()[1] / step).detach().numpy()
+    C = torch.view_as_complex(layer.C)[1].detach().numpy()
+    A = np.diag(np.concatenate([lam, lam.conj()]))
+    system = signal.cont2discrete((A, np.ones((10, 1)), np.concatenate([C, C.conj()])[None], [[0.0]]), step)
+    h, y = np.zeros(10, dtype=complex), []
+    for u in x[0, :, 1].numpy():
+        h = system[0] @ h + system[1][:, 0] * u
+        y.append((system[2] @ h)[0].real)
+    expected = nn.functional.gelu(torch.tensor(np.array(y)))
+    assert torch.allclose(layer(x)[0, :, 1], expected, rtol=0, atol=1e-12)
+    assert np.allclose(lam, -0.5 + 1j * np.pi * np.arange(5))
+
+
+def test_s4d_is_causal_and_stays_stable():
+    layer, x = s4d(), torch.zeros(1, 30, 3, dtype=torch.float64)
+    later = x.clone()
+    later[:, 20:] = 1.0
+    assert torch.allclose(layer(x)[:, :20], layer(later)[:, :20], rtol=0, atol=1e-14)
+    with torch.no_grad():
+        for weight in layer.parameters():
+            weight += 3.0
+    assert (layer.eigenvalues().real < 0).all()
+
+
+def test_s4d_start_depends_on_its_generator_alone():
+    state = torch.random.get_rng_state()
+    first, again, other = (s4d(seed).C for seed in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert s4d(steps=(0.02, 0.02)).log_step.exp().tolist() == pytest.approx([0.02] * 3)
+
+
+@pytest.mark.parametrize(
+    "arguments, options, message",
+    [
+        ((0,), {}, "expected channels >= 1"),
+        ((2, 0), {}, "modes >= 1"),
+        ((2, 2), {"steps": (0.1, 0.01)}, "0 < smallest <= largest"),
+    ],
+)
+def test_s4d_rejects(arguments, options, message):
+    with pytest.raises(ValueError, match=message):
+        S4D(*arguments, **options)
+    layer = S4D(2, 2)
+    with pytest.raises(ValueError, match="shape"):
+        layer(torch.zeros(1, 4, 3, dtype=torch.float64))
+    with pytest.raises(ValueError, match="route"):
+        layer(torch.zeros(1, 4, 2, dtype=torch.float64), "scan")
