@@ -11,7 +11,7 @@ import torch
 
 import cmlib
 from cmlib import kernels, models
-from cmlib.stability import WEIGHTS, _Ball
+from cmlib.stability import _Ball
 
 torch.set_num_threads(1)
 kernel, m, n_directions = kernels.Polynomial(exponent=1.1), 14, 10
@@ -25,11 +25,13 @@ def batched() -> np.ndarray:
 
 
 def one_at_a_time() -> np.ndarray:
-    directions = _Ball(network, WEIGHTS).random(torch.Generator().manual_seed(0), n_directions)
+    directions = _Ball(network).random(torch.Generator().manual_seed(0), n_directions)
     errors = np.zeros((len(radii), n_directions))
     for i, beta in enumerate(radii):
         for j in range(n_directions):
-            W, U, c = ((getattr(network, name).detach() + beta * directions[name][0, j]).numpy() for name in WEIGHTS)
+            W, U, c = (
+                (getattr(network, name).detach() + beta * directions[name][0, j]).numpy() for name in ("W", "U", "c")
+            )
             values, vectors = np.linalg.eig(W)
             weights = (c @ vectors) * np.linalg.solve(vectors, U.astype(complex))
             errors[i, j] = cmlib.ExponentialSum(-values, weights).l1_error(kernel)

@@ -7,7 +7,13 @@ from cmlib import kernels, inputs, parameterizations, targets, models  # noqa: I
 from cmlib.exponential_sums import ExponentialSum, balanced_truncation, exponential_sum, hankel_singular_values
 from cmlib.fitting import FitResult, GradientFlow, KernelLoss, fit, gradient_flow
 from cmlib.memory import Decay, MemoryCurve, decay, memory_function
-from cmlib.stability import PerturbationCurve, crossing, perturbation_error, stability_radius
+from cmlib.stability import (
+    PerturbationCurve,
+    crossing,
+    perturbation_error,
+    stability_radius,
+    stable_perturbation_radius,
+)
 from cmlib import figures, claims
 
 __version__ = "0.1.0"
@@ -34,6 +40,7 @@ __all__ = [
     "crossing",
     "perturbation_error",
     "stability_radius",
+    "stable_perturbation_radius",
     "figures",
     "claims",
 ]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cmlib import inputs as test_inputs
 from cmlib.kernels import ArrayLike
+from cmlib.models import evaluating
 
 INPUTS = {
     "heaviside": test_inputs.heaviside,
@@ -199,17 +200,8 @@ def _amplitudes(amplitudes: ArrayLike | None, d_in: int, generator: torch.Genera
 
 
 def _evaluate(seq_map: Callable, signal: Tensor) -> Tensor:
-    # dropout off while we look, and the caller's modes as they were afterwards
-    modules = list(seq_map.modules()) if isinstance(seq_map, nn.Module) else []
-    modes = [module.training for module in modules]
-    for module in modules:
-        module.training = False
-    try:
-        with torch.no_grad():
-            y = seq_map(signal)
-    finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode
+    with torch.no_grad(), evaluating(seq_map):
+        y = seq_map(signal)
     y = y[0] if isinstance(y, tuple) else y
     if not isinstance(y, Tensor) or y.ndim != 3 or y.shape[:2] != signal.shape[:2]:
         raise ValueError(

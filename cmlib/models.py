@@ -3,8 +3,9 @@
 Time step k holds its input over [k dt, (k + 1) dt), and output k is read at the end of it.
 """
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -125,7 +126,7 @@ class RNN(nn.Module):
     Unlike a linear network's, its flow has no closed form, so the step is part of the model; as dt -> 0 it is the flow.
 
     Args:
-        W: (m, m), recurrent weight per unit of time.
+        W: (m, m) dense, or (m,) diagonal: recurrent weight per unit of time.
         U: (m,) or (m, d_in), input weight.
         b: (m,), bias, 0 if not given; trained like the rest.
         c: (m,) or (m, d_out), readout.
@@ -150,8 +151,8 @@ class RNN(nn.Module):
         m = len(W)
         b = W.new_zeros(m) if b is None else _weights("b", b)
         U, c = (v[:, None] if v.ndim == 1 else v for v in (U, c))
-        if W.shape != (m, m) or m < 1:
-            raise ValueError(f"expected W of shape (m, m), got {tuple(W.shape)}")
+        if W.shape not in ((m,), (m, m)) or m < 1:
+            raise ValueError(f"expected W of shape (m, m), or (m,) for a diagonal, got {tuple(W.shape)}")
         for name, value, rank in (("U", U, 2), ("c", c, 2), ("b", b, 1)):
             if value.ndim != rank or len(value) != m or value.shape[-1] < 1:
                 raise ValueError(f"expected {name} of {m} rows, got shape {tuple(value.shape)}")
@@ -162,16 +163,25 @@ class RNN(nn.Module):
         self.W, self.U, self.b, self.c = (nn.Parameter(v) for v in (W, U, b, c))
         self.dt, self.activation = float(dt), activation
 
+    @property
+    def diagonal(self) -> bool:
+        return self.W.ndim == 1
+
+    def recurrent(self) -> Float[Tensor, "m m"]:
+        """Return the recurrent weight W as a matrix."""
+        return torch.diag(self.W) if self.diagonal else self.W
+
     def forward(self, x: Tensor) -> Float[Tensor, "batch time d_out"]:
         """Map (batch, time, d_in) to (batch, time, d_out)."""
         if x.ndim != 3 or x.shape[-1] != self.U.shape[1]:
             raise ValueError(f"expected an input of shape (batch, time, {self.U.shape[1]}), got {tuple(x.shape)}")
         sigma = ACTIVATIONS[self.activation]
         drive = x @ self.U.mT + self.b  # of all steps at once: (batch, time, m)
-        W_transposed = self.W.mT
+        W = self.W if self.diagonal else self.W.mT
         h, states = torch.zeros_like(drive[:, 0]), []
         for drive_k in drive.unbind(1):  # indexing in the loop would cost a full gradient buffer at every step
-            h = torch.add(h, sigma(torch.addmm(drive_k, h, W_transposed)), alpha=self.dt)
+            z = torch.addcmul(drive_k, h, W) if self.diagonal else torch.addmm(drive_k, h, W)
+            h = torch.add(h, sigma(z), alpha=self.dt)
             states.append(h)
         return torch.stack(states, 1) @ self.c
 
@@ -256,6 +266,20 @@ ACTIVATIONS = {
     "relu": torch.relu,
     "identity": lambda v: v,
 }
+
+
+@contextlib.contextmanager
+def evaluating(model: Callable) -> Iterator[None]:
+    """Switch dropout and the like off while we look, and leave each part's mode as it was."""
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    modes = [module.training for module in modules]
+    for module in modules:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
 
 
 def matrix_exponential(A: Float[Tensor, "*batch m m"]) -> Float[Tensor, "*batch m m"]:

@@ -4,7 +4,7 @@
 directions bound from below and an ascent approaches.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +12,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from scipy import linalg, optimize
-from torch import Tensor
+from torch import Tensor, nn
 
-from cmlib.kernels import ArrayLike, Kernel
-from cmlib.models import LinearRNN, matrix_exponential
+from cmlib.distances import KernelDistance, SequenceDistance
+from cmlib.kernels import ArrayLike, Kernel, Number
+from cmlib.models import RNN, LinearRNN
 from cmlib.parameterizations import direct
 from cmlib.targets import LinearFunctional
-
-WEIGHTS = ("W", "U", "c")
-MOST_POINTS_PER_OCTAVE = 512
-MOST_OCTAVES = 48
 
 
 def stability_radius(W: ArrayLike, field: str = "complex") -> float:
@@ -105,11 +102,13 @@ class PerturbationCurve:
 
     Args:
         radii: (n_radii,), beta: radius of the ball around each weight, spectral norms.
-        errors: (n_radii,), E_m(beta), with the norm and horizon asked for; inf past `stability_radius`.
+        errors: (n_radii,), E_m(beta), with the norm and horizon asked for; for a linear model inf past
+            `stability_radius`.
         method: "random" or "worst_case".
-        stability_radius: the exact beta from which the supremum on [0, inf) is inf.
-        is_lower_bound: True where errors come from sampled directions alone, or where perturbed modes may
-            oscillate faster than the grid of times follows.
+        stability_radius: of the recurrent weight, nan where there is none. For a linear model it is the exact beta from
+            which the supremum on [0, inf) is inf, for a nonlinear one that of its linearisation at rest.
+        is_lower_bound: True where errors come from sampled directions alone or from given inputs, or where perturbed
+            modes may oscillate faster than the grid of times follows.
     """
 
     radii: Float[np.ndarray, " n_radii"]
@@ -128,27 +127,26 @@ def perturbation_error(
     n_directions: int = 10,
     generator: Any = None,
     norm: str = "sup",
-    horizon: float = np.inf,
-    weights: Sequence[str] = WEIGHTS,
+    horizon: Number = np.inf,
+    weights: Sequence[str] | None = None,
+    inputs: Tensor | None = None,
 ) -> PerturbationCurve:
-    """Evaluate E_m(beta) = sup of ||H - Hhat(theta~)|| over |W~ - W|, |U~ - U|, |c~ - c| <= beta, spectral norms.
+    """Evaluate E_m(beta) = sup of ||H - Hhat(theta~)|| over |W~ - W|, |U~ - U|, … <= beta, spectral norms.
 
-    Errors are exact kernel distances, no input is sampled; the supremum is a maximum over n_directions random ones
-    ("random", a lower bound), or those and a conditional-gradient ascent from several starts ("worst_case").
+    Of a linear model and a kernel errors are exact, over all inputs; of any other over `inputs`. The supremum is a
+    maximum over n_directions random ones ("random"), or those and a conditional-gradient ascent ("worst_case").
 
     Args:
-        model: a LinearRNN; a diagonal W moves within diagonals, in raw weights.
-        target: a LinearFunctional or its kernel.
+        model: a LinearRNN or any nn.Module; a diagonal W moves within diagonals, in raw weights.
+        target: a LinearFunctional or its kernel; with `inputs` any sequence map.
         radii: (n_radii,), >= 0.
-        norm: "sup" = int |rho - rhohat|, or "w1", which adds the norm of the derivative d/dt (H - Hhat).
-        horizon: sup over t <= horizon; a finite one never gives inf.
-        weights: those that are perturbed, out of W, U, c.
+        norm: "sup" = sup_t sup_x |H - Hhat| / |x|, or "w1", which adds that of the derivative d/dt (H - Hhat).
+        horizon: sup over t <= horizon; a finite one never gives inf. Without `inputs` only.
+        weights: names of those that are perturbed; None takes all.
+        inputs: (batch, time, d_in), no sequence of them 0.
 
     Reference: wang2024inverse, Defs 3.4 and 3.7
     """
-    kernel = target.kernel if isinstance(target, LinearFunctional) else target
-    if not isinstance(model, LinearRNN) or not isinstance(kernel, Kernel):
-        raise ValueError(f"expected a LinearRNN and a linear functional or kernel, got {model!r}, {target!r}")
     radii = np.atleast_1d(np.asarray(radii, dtype=float))
     if radii.ndim != 1 or not np.isfinite(radii).all() or (radii < 0).any():
         raise ValueError(f"expected finite radii >= 0 of shape (n_radii,), got {radii}")
@@ -158,30 +156,49 @@ def perturbation_error(
         raise ValueError(f"expected norm 'sup' or 'w1', got {norm!r}")
     if not horizon > 0:
         raise ValueError(f"expected a horizon > 0, got {horizon!r}")
-    if not set(weights) <= set(WEIGHTS) or not weights:
-        raise ValueError(f"expected weights out of {WEIGHTS}, got {tuple(weights)}")
     if n_directions < 1:
         raise ValueError(f"expected n_directions >= 1, got {n_directions!r}")
     if not isinstance(generator, torch.Generator):
         raise ValueError(f"expected generator, a torch.Generator, got {generator!r}")
+    kernel = target.kernel if isinstance(target, LinearFunctional) else target
+    if inputs is None and not (isinstance(model, LinearRNN) and isinstance(kernel, Kernel)):
+        expected = "expected inputs, or a LinearRNN and a linear functional or kernel"
+        raise ValueError(f"{expected}, got {model!r}, {target!r}")
+    if inputs is not None:
+        _check_inputs(model, target, inputs, horizon)
     ball = _Ball(model, weights)
     radius = ball.stability_radius()
-    largest = radii[radii < radius].max(initial=0.0) if np.isinf(horizon) else radii.max()
-    distance = _KernelDistance(kernel, model, norm, horizon, float(largest))
+    unbounded = inputs is None and np.isinf(horizon)  # where the supremum is inf past the stability radius
+    reachable = torch.as_tensor(radii < radius if unbounded else np.isfinite(radii))
+    if inputs is None:
+        distance = KernelDistance(kernel, model, norm, horizon, float(radii[reachable.numpy()].max(initial=0.0)))
+    else:
+        distance = SequenceDistance(model, target, inputs, norm)
     beta = torch.as_tensor(radii, dtype=torch.float64)
-    directions = [ball.random(generator, n_directions)]
-    errors = ball.errors(distance, beta, directions[0])  # (n_radii, n_directions)
+    directions = ball.random(generator, n_directions)
+    errors = ball.errors(distance, beta, directions)  # (n_radii, n_directions)
     if method == "worst_case":
-        ascent = ball.ascend(distance, beta, directions[0])
-        errors = torch.cat([errors, ascent], 1)
+        errors = torch.cat([errors, ball.ascend(distance, beta, reachable, directions, errors.argmax(1))], 1)
     best = errors.amax(1).numpy()
     if method == "worst_case":
         # a perturbation allowed at one radius is allowed at each larger one
         order = np.argsort(radii)
         best[order] = np.maximum.accumulate(best[order])
-        if np.isinf(horizon):
+        if unbounded:
             best[radii >= radius] = np.inf
-    return PerturbationCurve(radii, best, method, radius, method == "random" or not distance.follows)
+    exact = inputs is None and method == "worst_case" and distance.follows
+    return PerturbationCurve(radii, best, method, radius, not exact)
+
+
+def _check_inputs(model: Any, target: Any, inputs: Any, horizon: float) -> None:
+    if not isinstance(model, nn.Module) or not callable(target) or isinstance(target, Kernel):
+        raise ValueError(f"expected an nn.Module and a sequence map where inputs are given, got {model!r}, {target!r}")
+    if not isinstance(inputs, Tensor) or inputs.ndim != 3 or not torch.isfinite(inputs).all():
+        raise ValueError("expected finite inputs of shape (batch, time, d_in)")
+    if not inputs.numel() or (inputs.abs().amax((1, 2)) == 0).any():
+        raise ValueError("expected inputs of which no sequence is 0")
+    if np.isfinite(horizon):
+        raise ValueError("expected no horizon where inputs are given: their length is one")
 
 
 def crossing(curve: PerturbationCurve, wider: PerturbationCurve) -> float:
@@ -208,6 +225,33 @@ def crossing(curve: PerturbationCurve, wider: PerturbationCurve) -> float:
     return float(beta[i - 1] + (beta[i] - beta[i - 1]) * gap[i - 1] / (gap[i - 1] - gap[i]))
 
 
+def stable_perturbation_radius(curve: PerturbationCurve, level: Number | None = None) -> float:
+    """Return the largest beta up to which E_m stays at or below a level; inf if it never leaves it.
+
+    A family is beta_0-stable where, for every level and m large, this does not fall below beta_0; where it tends to 0
+    with m, nothing is stable. Between radii 1/E is linear in beta, as in `crossing`.
+
+    Args:
+        curve: of one model.
+        level: > 0; None takes twice the error at the smallest radius.
+
+    Reference: wang2024inverse, Def. 3.5
+    """
+    order = np.argsort(curve.radii)
+    radii, errors = curve.radii[order], np.maximum.accumulate(curve.errors[order])
+    level = 2 * errors[0] if level is None else level
+    if not 0 < level < np.inf:
+        raise ValueError(f"expected a finite level > 0, got {level!r}")
+    growing = PerturbationCurve(radii, errors, curve.method, curve.stability_radius, curve.is_lower_bound)
+    beta = np.unique(np.append(radii, np.clip(curve.stability_radius, radii[0], radii[-1])))
+    gap = _reciprocal(growing, beta) - 1 / level
+    beyond = np.flatnonzero(gap < 0)
+    if not len(beyond):
+        return np.inf
+    i = beyond[0]
+    return float(beta[i - 1] + (beta[i] - beta[i - 1]) * gap[i - 1] / (gap[i - 1] - gap[i])) if i else 0.0
+
+
 def _reciprocal(curve: PerturbationCurve, beta: np.ndarray) -> np.ndarray:
     radii, inverse = curve.radii, 1 / np.maximum(curve.errors, np.finfo(float).tiny)
     if np.isinf(curve.errors).any():
@@ -219,11 +263,16 @@ def _reciprocal(curve: PerturbationCurve, beta: np.ndarray) -> np.ndarray:
 class _Ball:
     """The unit ball of directions: one tensor per perturbed weight, each of spectral norm at most 1."""
 
-    def __init__(self, model: LinearRNN, weights: Sequence[str]):
-        self.model, self.weights = model, tuple(weights)
-        self.center = {name: getattr(model, name).detach().cpu().double() for name in WEIGHTS}
+    def __init__(self, model: nn.Module, weights: Sequence[str] | None = None):
+        self.model = model
+        self.center = {name: w.detach().cpu().double() for name, w in model.named_parameters()}
+        self.weights = tuple(self.center) if weights is None else tuple(weights)
+        if not set(self.weights) <= set(self.center) or not self.weights:
+            raise ValueError(f"expected weights out of {tuple(self.center)}, got {self.weights}")
 
     def stability_radius(self) -> float:
+        if not isinstance(self.model, LinearRNN | RNN):
+            return np.nan
         if torch.linalg.eigvals(self.model.recurrent().detach().cpu().double()).real.max() >= 0:
             return 0.0
         if "W" not in self.weights:
@@ -231,7 +280,7 @@ class _Ball:
         if not self.model.diagonal:
             return stability_radius(self.center["W"], field="real")
         # a map onto the negative numbers never leaves them
-        return -float(self.center["W"].max()) if self.model.parameterization == direct else np.inf
+        return -float(self.center["W"].max()) if getattr(self.model, "parameterization", direct) == direct else np.inf
 
     def random(self, generator: torch.Generator, n: int) -> dict[str, Tensor]:
         """Gaussian directions scaled to the sphere of each weight: (1, n, *shape)."""
@@ -242,24 +291,25 @@ class _Ball:
             directions[name] = sample / self._size(name, sample)
         return directions
 
-    def errors(self, distance: "_KernelDistance", beta: Tensor, directions: dict[str, Tensor]) -> Tensor:
+    def errors(self, distance: Callable, beta: Tensor, directions: dict[str, Tensor]) -> Tensor:
         """(n_radii, n): the distance at center + beta direction; inf where it overflows or does not exist."""
         n = directions[self.weights[0]].shape[1]
         moved = {name: value.expand(len(beta), n, *value.shape) for name, value in self.center.items()}
         for name, direction in directions.items():
             moved[name] = moved[name] + beta.reshape(-1, 1, *(1,) * self.center[name].ndim) * direction
-        W = moved["W"]
-        if self.model.diagonal:
-            W = torch.diag_embed(self.model.parameterization(W))
-        return distance(W, moved["U"], moved["c"])
+        return distance(moved)
 
     def ascend(
-        self, distance: "_KernelDistance", beta: Tensor, sampled: dict[str, Tensor], n_iterations: int = 40
+        self,
+        distance: Callable,
+        beta: Tensor,
+        reachable: Tensor,
+        sampled: dict[str, Tensor],
+        best: Tensor,
+        n_iterations: int = 40,
     ) -> Tensor:
         """(n_radii, n_starts): conditional gradient, each step towards the best vertex, halved where it fails."""
-        reachable = beta < self.stability_radius() if np.isinf(distance.horizon) else torch.isfinite(beta)
         starts = self._starts(len(beta))
-        best = self.errors(distance, beta, sampled).argmax(1)
         for name in self.weights:
             starts[name] = torch.cat([starts[name], sampled[name][0, best][:, None]], 1)
         found = torch.full((len(beta), starts[self.weights[0]].shape[1]), -torch.inf, dtype=torch.float64)
@@ -285,7 +335,7 @@ class _Ball:
         return found
 
     def _value_and_vertex(
-        self, distance: "_KernelDistance", beta: Tensor, directions: dict[str, Tensor]
+        self, distance: Callable, beta: Tensor, directions: dict[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         leaves = {name: value.detach().requires_grad_() for name, value in directions.items()}
         value = self.errors(distance, beta, leaves)
@@ -300,134 +350,56 @@ class _Ball:
 
     def _vertex(self, name: str, gradient: Tensor) -> Tensor:
         # argmax of <gradient, direction> over the unit ball of the weight's norm
-        if name == "W" and self.model.diagonal:
+        if self._is_diagonal(name):
             return torch.sign(gradient)
-        if name == "W":
-            left, _, right = torch.linalg.svd(gradient)
-            return left @ right
-        return gradient / torch.linalg.vector_norm(gradient, dim=-1, keepdim=True).clamp(min=1e-300)
+        if self.center[name].ndim < 2:
+            return gradient / self._size(name, gradient).clamp(min=1e-300)
+        left, _, right = torch.linalg.svd(self._as_matrix(name, gradient), full_matrices=False)
+        return (left @ right).reshape(gradient.shape)
 
     def _size(self, name: str, value: Tensor) -> Tensor:
-        if name == "W" and self.model.diagonal:
+        if self._is_diagonal(name):
             return value.abs().amax(-1, keepdim=True)
-        if name == "W":
-            return torch.linalg.matrix_norm(value, ord=2, keepdim=True)
-        return torch.linalg.vector_norm(value, dim=-1, keepdim=True)
+        rank = self.center[name].ndim
+        if rank == 0:
+            return value.abs()
+        if rank == 1:
+            return torch.linalg.vector_norm(value, dim=-1, keepdim=True)
+        size = torch.linalg.matrix_norm(self._as_matrix(name, value), ord=2)
+        return size.reshape(*size.shape, *(1,) * rank)
+
+    def _is_diagonal(self, name: str) -> bool:
+        return name == "W" and getattr(self.model, "diagonal", False)
+
+    def _as_matrix(self, name: str, value: Tensor) -> Tensor:
+        # a tensor of more than two dimensions, such as a convolution's, counts as the matrix of its first one
+        return value.flatten(1 - self.center[name].ndim) if self.center[name].ndim > 2 else value
 
     def _starts(self, n_radii: int) -> dict[str, Tensor]:
-        # slow every mode, slow the least stable one, speed every mode up; readout grown, shrunk
+        # slow every mode, slow the least stable one, speed every mode up; the other weights grown, the readout shrunk
+        columns = {}
+        for name in self.weights:
+            weight = self.center[name]
+            along = weight / self._size(name, weight).clamp(min=1e-300)
+            columns[name] = [along, along, along, along, -along]
+        if isinstance(self.model, LinearRNN | RNN):
+            if "W" in self.weights:
+                slow, slowest = self._slower()
+                columns["W"] = [slow, slow, slowest, slowest, -slow]
+            if "c" in self.weights:
+                c = columns["c"][0]
+                columns["c"] = [c, -c, c, -c, -c]
+        return {n: torch.stack(columns[n]).expand(n_radii, 5, *self.center[n].shape) for n in self.weights}
+
+    def _slower(self) -> tuple[Tensor, Tensor]:
         W = self.center["W"]
         if self.model.diagonal:
-            slow = torch.ones_like(W)
             slowest = torch.zeros_like(W)
             slowest[W.argmax()] = 1.0
-        else:
-            slow = torch.eye(len(W), dtype=W.dtype)
-            left, _, right = torch.linalg.svd(W)
-            slowest = -torch.outer(left[:, -1], right[-1])
-        U = self.center["U"] / self.center["U"].norm().clamp(min=1e-300)
-        c = self.center["c"] / self.center["c"].norm().clamp(min=1e-300)
-        columns = {
-            "W": [slow, slow, slowest, slowest, -slow],
-            "U": [U, U, U, U, -U],
-            "c": [c, -c, c, -c, -c],
-        }
-        return {n: torch.stack(columns[n]).expand(n_radii, 5, *self.center[n].shape) for n in self.weights}
+            return torch.ones_like(W), slowest
+        left, _, right = torch.linalg.svd(W)
+        return torch.eye(len(W), dtype=W.dtype), -torch.outer(left[:, -1], right[-1])
 
 
 def _like(batch: Tensor, value: Tensor) -> Tensor:
     return batch.reshape(*batch.shape, *(1,) * (value.ndim - batch.ndim))
-
-
-class _KernelDistance:
-    """Norms of rho - c^T e^{Wt} U over a batch of (W, U, c), from exact antiderivatives on a graded grid.
-
-    The grid has as many points in every octave of time, so that e^{Wt} U follows by doubling: 32, or enough to follow
-    an oscillating network until it has decayed. The error is in where the difference changes sign, of fourth order
-    in the step, and in pairs of sign changes between two points or across a jump of rho.
-    """
-
-    def __init__(self, kernel: Kernel, model: LinearRNN, norm: str, horizon: float, beta: float):
-        W = model.recurrent().detach().cpu().double()
-        rates = -torch.linalg.eigvals(W).real
-        self.norm, self.horizon = norm, horizon
-        slowest = float(rates.min())
-        end = horizon if np.isfinite(horizon) else 1e4 / slowest if slowest > 0 else 1.0
-        self.mass = float(kernel.tail(0.0))
-        fastest = max(float(W.norm()), abs(float(kernel(0.0))) / kernel.l1_norm())
-        self.octaves = int(np.clip(np.ceil(np.log2(max(end * 4 * fastest, 1.0))), 10, MOST_OCTAVES))
-        first = end / 2**self.octaves
-        # modes perturbed by beta turn faster by at most beta: an eighth of a turn a step, until e^{-16} is left
-        frequency = float(torch.linalg.eigvals(W).imag.abs().max())
-        lasts = min(16.0 / (slowest - beta), end) if slowest > beta else end
-        needed = (frequency + beta) * lasts * 4 / np.pi if frequency > 0 else 0.0
-        self.follows = needed <= MOST_POINTS_PER_OCTAVE
-        self.doublings = int(np.ceil(np.log2(np.clip(needed, 32, MOST_POINTS_PER_OCTAVE))))
-        self.points = 2**self.doublings
-        panels = [np.arange(self.points) / self.points * first]
-        panels += [first * 2**j * (1 + np.arange(self.points) / self.points) for j in range(self.octaves)]
-        t = torch.as_tensor(np.append(np.concatenate(panels), end))
-        self.step = first / self.points
-        self.dt = torch.diff(t)
-        # the kernel, its integral from 0 to t, and (for w1) its derivative
-        t.requires_grad_(norm == "w1")
-        self.rho = kernel(t)
-        self.slope = torch.autograd.grad(self.rho.sum(), t)[0] if norm == "w1" else None
-        self.rho, t = self.rho.detach(), t.detach()
-        self.integral = self.mass - torch.as_tensor(kernel.tail(t.numpy()))
-
-    def __call__(self, W: Tensor, U: Tensor, c: Tensor) -> Tensor:
-        state, integral = self._states(W, U)  # (..., m, time)
-        rho = (c[..., None, :] @ state)[..., 0, :]
-        difference = self.rho - rho
-        gap = self.integral - (c[..., None, :] @ integral)[..., 0, :]
-        error = self._variation(gap, difference)
-        if self.norm == "w1":
-            slope = self.slope - (c[..., None, :] @ (W @ state))[..., 0, :]
-            error = error + difference[..., 0].abs() + self._variation(difference, slope)
-        if np.isinf(self.horizon):
-            total = self.mass + (c * torch.linalg.solve_ex(W, U).result).sum(-1)  # inf where W is singular
-            error = error + (total - gap[..., -1]).abs()
-            if self.norm == "w1":
-                error = error + difference[..., -1].abs()
-            unstable = torch.linalg.eigvals(W.detach()).real.amax(-1) >= 0
-            error = torch.where(unstable, torch.inf, error)
-        return torch.where(torch.isfinite(error), error, torch.inf)
-
-    def _states(self, W: Tensor, U: Tensor) -> tuple[Tensor, Tensor]:
-        # columns e^{Wt} U and its integral from 0, both from powers of the exponential of [[W, U], [0, 0]]
-        m = W.shape[-1]
-        block = torch.cat([torch.cat([W, U[..., None]], -1), W.new_zeros(*W.shape[:-2], 1, m + 1)], -2)
-        last = torch.zeros_like(block[..., 0])
-        last[..., m] = 1.0
-        start = torch.stack([torch.cat([U, torch.zeros_like(U[..., :1])], -1), last], -1)
-        powers = [matrix_exponential(self.step * block)]
-        doublings = self.doublings
-        for _ in range(doublings + self.octaves):
-            powers.append(powers[-1] @ powers[-1])
-        panels = []
-        for j in range(-1, self.octaves):
-            first = max(j, 0)
-            states = start if j < 0 else powers[doublings + j] @ start
-            states = states[..., None, :]  # (..., m + 1, time, 2)
-            for k in range(doublings):
-                flat = powers[first + k] @ states.flatten(-2)
-                states = torch.cat([states, flat.unflatten(-1, states.shape[-2:])], -2)
-            panels.append(states)
-        panels.append((powers[doublings + self.octaves] @ start)[..., None, :])
-        states = torch.cat(panels, -2)
-        return states[..., :m, :, 0], states[..., :m, :, 1]
-
-    def _variation(self, values: Tensor, slopes: Tensor) -> Tensor:
-        # int |slopes|, where values' = slopes: |differences| of values between the sign changes of slopes
-        left, right, a, b = values[..., :-1], values[..., 1:], slopes[..., :-1], slopes[..., 1:]
-        crosses = a * b < 0
-        x = torch.where(crosses, a / torch.where(crosses, a - b, 1.0), 0.5).detach()
-        hermite = (
-            (1 + 2 * x) * (1 - x) ** 2 * left
-            + x * (1 - x) ** 2 * self.dt * a
-            + x**2 * (3 - 2 * x) * right
-            - x**2 * (1 - x) * self.dt * b
-        )
-        split = (hermite - left).abs() + (right - hermite).abs()
-        return torch.where(crosses, split, (right - left).abs()).sum(-1)

@@ -218,7 +218,6 @@ def test_every_activation_keeps_single_precision():
 @pytest.mark.parametrize(
     "W, U, c, options, message",
     [
-        ([-1.0], [1.0], [1.0], {}, "expected W of shape"),
         (np.ones((2, 3)), [1, 1], [1, 1], {}, "expected W of shape"),
         ([[-1.0]], [1.0, 2.0], [1.0], {}, "expected U of 1 rows"),
         ([[-1.0]], [1.0], np.ones((2, 1)), {}, "expected c of 1 rows"),
@@ -307,3 +306,12 @@ def test_s4d_rejects(arguments, options, message):
         layer(torch.zeros(1, 4, 3, dtype=torch.float64))
     with pytest.raises(ValueError, match="route"):
         layer(torch.zeros(1, 4, 2, dtype=torch.float64), "scan")
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_diagonal_network_is_the_dense_one(activation):
+    W, U, b, c = -np.array([0.2, 1.0, 3.0]), [1.0, -0.5, 2.0], [0.1, 0.0, -0.2], [1.0, 1.0, -1.0]
+    x = torch.randn(3, 40, 1, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    diagonal, dense = (RNN(w, U, c, b, dt=0.1, activation=activation) for w in (W, np.diag(W)))
+    assert torch.allclose(diagonal(x), dense(x), rtol=0, atol=1e-13)
+    assert torch.equal(diagonal.recurrent(), dense.recurrent()) and diagonal.diagonal and not dense.diagonal

@@ -9,7 +9,8 @@ from scipy import linalg, optimize
 
 import cmlib
 from cmlib import kernels, models, parameterizations, targets
-from cmlib.stability import WEIGHTS, PerturbationCurve, _Ball, _KernelDistance, crossing
+from cmlib.distances import KernelDistance
+from cmlib.stability import PerturbationCurve, _Ball, crossing
 
 LAMBDA = 0.7  # the rate of every one-neuron network below
 
@@ -177,10 +178,10 @@ def test_sampled_errors_equal_root_bracketed_kernel_distances(horizon):
     # the other route: eigenvalues of each perturbed W, and |rho - rhohat| between bracketed sign changes
     network, kernel = few_modes()
     beta = 0.5 * cmlib.stability_radius(network.W)
-    directions = _Ball(network, WEIGHTS).random(generator(), 5)
+    directions = _Ball(network).random(generator(), 5)
     distances = []
     for j in range(5):
-        W, U, c = ((getattr(network, n).detach() + beta * directions[n][0, j]).numpy() for n in WEIGHTS)
+        W, U, c = ((getattr(network, n).detach() + beta * directions[n][0, j]).numpy() for n in ("W", "U", "c"))
         values, vectors = np.linalg.eig(W.astype(complex))
         weights = (c @ vectors) * np.linalg.solve(vectors, U.astype(complex))
         distances.append(cmlib.ExponentialSum(-values, weights).l1_error(kernel, horizon))
@@ -190,7 +191,7 @@ def test_sampled_errors_equal_root_bracketed_kernel_distances(horizon):
 
 def test_directions_lie_on_the_unit_sphere_of_each_spectral_norm():
     network, _ = few_modes()
-    directions = _Ball(network, WEIGHTS).random(generator(), 7)
+    directions = _Ball(network).random(generator(), 7)
     assert torch.allclose(torch.linalg.matrix_norm(directions["W"], ord=2), torch.ones(1, 7, dtype=torch.float64))
     for name in ("U", "c"):
         assert torch.allclose(directions[name].norm(dim=-1), torch.ones(1, 7, dtype=torch.float64))
@@ -223,10 +224,11 @@ def test_no_random_search_beats_the_worst_case():
 
 def test_ascent_ends_where_no_small_step_improves():
     network, kernel = few_modes(2)
-    ball, distance = _Ball(network, WEIGHTS), _KernelDistance(kernel, network, "sup", np.inf, 0.01)
-    beta = torch.tensor([0.01], dtype=torch.float64)
+    ball, distance = _Ball(network), KernelDistance(kernel, network, "sup", np.inf, 0.01)
+    beta, reachable, first = torch.tensor([0.01], dtype=torch.float64), torch.tensor([True]), torch.tensor([0])
     short, long = (
-        ball.ascend(distance, beta, ball.random(generator(), 5), n_iterations=n).amax().item() for n in (12, 60)
+        ball.ascend(distance, beta, reachable, ball.random(generator(), 5), first, n_iterations=n).amax().item()
+        for n in (12, 60)
     )
     assert long == pytest.approx(short, rel=1e-6)
 
@@ -237,9 +239,9 @@ def test_recurrent_weight_alone_and_readout_alone_do_less_than_all():
         weights: cmlib.perturbation_error(
             network, kernel, [0.004], method="worst_case", weights=weights, generator=generator()
         ).errors[0]
-        for weights in (("W",), ("U", "c"), WEIGHTS)
+        for weights in (("W",), ("U", "c"), None)
     }
-    assert errors[("W",)] < errors[WEIGHTS] and errors[("U", "c")] < errors[WEIGHTS]
+    assert errors[("W",)] < errors[None] and errors[("U", "c")] < errors[None]
 
 
 def test_diagonal_network_moves_in_its_raw_weights():
@@ -290,8 +292,8 @@ def test_the_callers_network_is_left_alone():
         ({"weights": ()}, "expected weights out of"),
         ({"n_directions": 0}, "expected n_directions >= 1"),
         ({"generator": 3}, "expected generator, a torch.Generator"),
-        ({"model": torch.nn.Linear(1, 1)}, "expected a LinearRNN"),
-        ({"target": "polynomial"}, "expected a LinearRNN and a linear functional or kernel"),
+        ({"model": torch.nn.Linear(1, 1)}, "expected inputs, or a LinearRNN"),
+        ({"target": "polynomial"}, "expected inputs, or a LinearRNN and a linear functional or kernel"),
     ],
 )
 def test_perturbation_error_rejects(options, message):

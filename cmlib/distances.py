@@ -1,0 +1,263 @@
+"""Distances: ||H - Hhat|| for many perturbed networks at once.
+
+Linear networks and kernels: exact, over all inputs. Any other sequence map: over given inputs.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
+
+from cmlib.kernels import Kernel
+from cmlib.models import RNN, LinearRNN, evaluating, matrix_exponential
+
+MOST_POINTS_PER_OCTAVE = 512
+MOST_OCTAVES = 48
+MOST_NUMBERS = 2**24  # held at once by a batch of networks: 128 MiB, some four times that with what torch needs around
+LANES = 64  # sequences that the compiled loop takes together
+
+
+class KernelDistance:
+    """Norms of rho - c^T e^{Wt} U for a batch of weights W, U, c, from exact antiderivatives on a graded grid.
+
+    The grid has as many points in every octave of time, so that e^{Wt} U follows by doubling: 32, or enough to follow
+    an oscillating network until it has decayed. The error is in where the difference changes sign, of fourth order
+    in the step, and in pairs of sign changes between two points or across a jump of rho.
+    """
+
+    def __init__(self, kernel: Kernel, model: LinearRNN, norm: str, horizon: float, beta: float):
+        self.model = model
+        W = model.recurrent().detach().cpu().double()
+        rates = -torch.linalg.eigvals(W).real
+        self.norm, self.horizon = norm, horizon
+        slowest = float(rates.min())
+        end = horizon if np.isfinite(horizon) else 1e4 / slowest if slowest > 0 else 1.0
+        self.mass = float(kernel.tail(0.0))
+        fastest = max(float(W.norm()), abs(float(kernel(0.0))) / kernel.l1_norm())
+        self.octaves = int(np.clip(np.ceil(np.log2(max(end * 4 * fastest, 1.0))), 10, MOST_OCTAVES))
+        first = end / 2**self.octaves
+        # modes perturbed by beta turn faster by at most beta: an eighth of a turn a step, until e^{-16} is left
+        frequency = float(torch.linalg.eigvals(W).imag.abs().max())
+        lasts = min(16.0 / (slowest - beta), end) if slowest > beta else end
+        needed = (frequency + beta) * lasts * 4 / np.pi if frequency > 0 else 0.0
+        self.follows = needed <= MOST_POINTS_PER_OCTAVE
+        self.doublings = int(np.ceil(np.log2(np.clip(needed, 32, MOST_POINTS_PER_OCTAVE))))
+        self.points = 2**self.doublings
+        panels = [np.arange(self.points) / self.points * first]
+        panels += [first * 2**j * (1 + np.arange(self.points) / self.points) for j in range(self.octaves)]
+        t = torch.as_tensor(np.append(np.concatenate(panels), end))
+        self.step = first / self.points
+        self.dt = torch.diff(t)
+        # the kernel, its integral from 0 to t, and (for w1) its derivative
+        t.requires_grad_(norm == "w1")
+        self.rho = kernel(t)
+        self.slope = torch.autograd.grad(self.rho.sum(), t)[0] if norm == "w1" else None
+        self.rho, t = self.rho.detach(), t.detach()
+        self.integral = self.mass - torch.as_tensor(kernel.tail(t.numpy()))
+
+    def __call__(self, moved: dict[str, Tensor]) -> Tensor:
+        W, U, c = moved["W"], moved["U"], moved["c"]
+        if self.model.diagonal:
+            W = torch.diag_embed(self.model.parameterization(W))
+        state, integral = self._states(W, U)  # (..., m, time)
+        rho = (c[..., None, :] @ state)[..., 0, :]
+        difference = self.rho - rho
+        gap = self.integral - (c[..., None, :] @ integral)[..., 0, :]
+        error = self._variation(gap, difference)
+        if self.norm == "w1":
+            slope = self.slope - (c[..., None, :] @ (W @ state))[..., 0, :]
+            error = error + difference[..., 0].abs() + self._variation(difference, slope)
+        if np.isinf(self.horizon):
+            total = self.mass + (c * torch.linalg.solve_ex(W, U).result).sum(-1)  # inf where W is singular
+            error = error + (total - gap[..., -1]).abs()
+            if self.norm == "w1":
+                error = error + difference[..., -1].abs()
+            unstable = torch.linalg.eigvals(W.detach()).real.amax(-1) >= 0
+            error = torch.where(unstable, torch.inf, error)
+        return torch.where(torch.isfinite(error), error, torch.inf)
+
+    def _states(self, W: Tensor, U: Tensor) -> tuple[Tensor, Tensor]:
+        # columns e^{Wt} U and its integral from 0, both from powers of the exponential of [[W, U], [0, 0]]
+        m = W.shape[-1]
+        block = torch.cat([torch.cat([W, U[..., None]], -1), W.new_zeros(*W.shape[:-2], 1, m + 1)], -2)
+        last = torch.zeros_like(block[..., 0])
+        last[..., m] = 1.0
+        start = torch.stack([torch.cat([U, torch.zeros_like(U[..., :1])], -1), last], -1)
+        powers = [matrix_exponential(self.step * block)]
+        doublings = self.doublings
+        for _ in range(doublings + self.octaves):
+            powers.append(powers[-1] @ powers[-1])
+        panels = []
+        for j in range(-1, self.octaves):
+            first = max(j, 0)
+            states = start if j < 0 else powers[doublings + j] @ start
+            states = states[..., None, :]  # (..., m + 1, time, 2)
+            for k in range(doublings):
+                flat = powers[first + k] @ states.flatten(-2)
+                states = torch.cat([states, flat.unflatten(-1, states.shape[-2:])], -2)
+            panels.append(states)
+        panels.append((powers[doublings + self.octaves] @ start)[..., None, :])
+        states = torch.cat(panels, -2)
+        return states[..., :m, :, 0], states[..., :m, :, 1]
+
+    def _variation(self, values: Tensor, slopes: Tensor) -> Tensor:
+        # int |slopes|, where values' = slopes: |differences| of values between the sign changes of slopes
+        left, right, a, b = values[..., :-1], values[..., 1:], slopes[..., :-1], slopes[..., 1:]
+        crosses = a * b < 0
+        x = torch.where(crosses, a / torch.where(crosses, a - b, 1.0), 0.5).detach()
+        hermite = (
+            (1 + 2 * x) * (1 - x) ** 2 * left
+            + x * (1 - x) ** 2 * self.dt * a
+            + x**2 * (3 - 2 * x) * right
+            - x**2 * (1 - x) * self.dt * b
+        )
+        split = (hermite - left).abs() + (right - hermite).abs()
+        return torch.where(crosses, split, (right - left).abs()).sum(-1)
+
+
+class SequenceDistance:
+    """sup_t sup_x |H_t(x) - Hhat_t(x)| / |x| over given inputs x, for a batch of weights, plus that of d/dt for "w1".
+
+    One batched computation for as many networks as fit; recurrent layers of torch, which cannot be batched, go one by
+    one. A diagonal RNN of one channel whose activation is piecewise linear takes a compiled loop where no gradient is
+    asked for.
+    """
+
+    def __init__(self, model: nn.Module, target: Callable, inputs: Tensor, norm: str):
+        self.model, self.norm = model, norm
+        self.x = inputs.detach().cpu().double()
+        with torch.no_grad():
+            y = target(self.x)
+        y = y[0] if isinstance(y, tuple) else y
+        if not isinstance(y, Tensor) or y.ndim != 3 or y.shape[:2] != self.x.shape[:2] or not torch.isfinite(y).all():
+            raise ValueError("expected a target with finite outputs (batch, time, d_out) on these inputs")
+        self.y = y.double()
+        self.size = self.x.abs().amax((1, 2))  # (batch,)
+        self.dt = float(getattr(model, "dt", getattr(target, "dt", 1.0)))
+        self.buffers = {
+            name: b.detach().cpu().double() if b.is_floating_point() else b.detach().cpu()
+            for name, b in model.named_buffers()
+        }
+        self.batchable = not any(isinstance(part, nn.RNNBase) for part in model.modules())
+        self.compiled = (
+            isinstance(model, RNN)
+            and model.diagonal
+            and model.activation in PIECEWISE_LINEAR
+            and self.x.shape[2] == self.y.shape[2] == 1
+            and model.U.shape[1] == 1
+        )
+
+    def __call__(self, moved: dict[str, Tensor]) -> Tensor:
+        batch = next(iter(moved.values())).shape[:2]
+        flat = {name: value.flatten(0, 1) for name, value in moved.items()}  # (networks, *shape)
+        if self.compiled and not any(value.requires_grad for value in flat.values()):
+            return torch.from_numpy(self._compiled(flat)).reshape(batch)
+        widest = max(max(value.shape[1:], default=1) for value in flat.values())
+        per_network = self.x.shape[1] * widest
+        sequences = max(1, min(len(self.x), MOST_NUMBERS // per_network))
+        networks = max(1, MOST_NUMBERS // (per_network * sequences)) if self.batchable else 1
+        errors = []
+        for first in range(0, len(next(iter(flat.values()))), networks):
+            some = {name: value[first : first + networks] for name, value in flat.items()}
+            parts = [
+                checkpoint(self._gaps, some, slice(i, i + sequences), use_reentrant=False)  # the graph of one at a time
+                for i in range(0, len(self.x), sequences)
+            ]
+            gap, slope = (torch.stack(kind).amax(0) for kind in zip(*parts, strict=True))  # (networks, time)
+            error = (gap + slope).amax(1)
+            errors.append(torch.where(torch.isfinite(error), error, torch.inf))
+        return torch.cat(errors).reshape(batch)
+
+    def _gaps(self, weights: dict[str, Tensor], part: slice) -> tuple[Tensor, Tensor]:
+        x, y, size = self.x[part], self.y[part], self.size[part]
+
+        def outputs(one: dict[str, Tensor]) -> Tensor:
+            out = functional_call(self.model, one | self.buffers, (x,))
+            return out[0] if isinstance(out, tuple) else out
+
+        with evaluating(self.model), _plain_attention():
+            if self.batchable:
+                yhat = vmap(outputs, randomness="error")(weights)
+            else:
+                yhat = torch.stack([outputs({name: value[0] for name, value in weights.items()})])
+        difference = (yhat - y) / size[:, None, None]  # (networks, batch, time, d_out)
+        gap = difference.abs().amax((1, 3))
+        if self.norm == "sup":
+            return gap, torch.zeros_like(gap)
+        before = nn.functional.pad(difference, (0, 0, 1, 0))[:, :, :-1]  # 0 before the input begins
+        return gap, (difference - before).abs().amax((1, 3)) / self.dt
+
+    def _compiled(self, flat: dict[str, Tensor]) -> np.ndarray:
+        W, U, b, c = (flat[name].reshape(len(flat[name]), -1).contiguous().numpy() for name in ("W", "U", "b", "c"))
+        blocks = -(-len(self.x) // LANES)
+        order = torch.arange(blocks * LANES).clamp(max=len(self.x) - 1)  # the last sequence fills the last block
+        x, y = (v[order, :, 0].unflatten(0, (blocks, LANES)).mT.contiguous().numpy() for v in (self.x, self.y))
+        scale = 1 / self.size[order].unflatten(0, (blocks, LANES)).numpy()
+        low, high = PIECEWISE_LINEAR[self.model.activation]
+        per_dt = 1 / self.dt if self.norm == "w1" else 0.0
+        errors = np.empty(len(W))
+        loop, threads = _compile(), torch.get_num_threads()
+        with ThreadPoolExecutor(threads) as pool:  # the loop holds no lock
+            shares = [slice(i, None, threads) for i in range(threads)]
+            arguments = [(W[i], U[i], b[i], c[i], errors[i]) for i in shares]
+            list(pool.map(lambda share: loop(x, y, scale, self.model.dt, low, high, per_dt, *share), arguments))
+        return errors
+
+
+@contextlib.contextmanager
+def _plain_attention() -> Iterator[None]:
+    # the fused ones know no batch of networks
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+# Activations that clamp: sigma(z) = min(max(z, low), high).
+PIECEWISE_LINEAR = {"hardtanh": (-1.0, 1.0), "relu": (0.0, np.inf), "identity": (-np.inf, np.inf)}
+
+
+@functools.cache
+def _compile() -> Callable:
+    import numba  # here, because it takes a quarter of a second to import, and the loop one to compile
+
+    @numba.njit(nogil=True, fastmath={"contract", "nsz"})
+    def loop(x, y, scale, dt, low, high, per_dt, W, U, b, c, errors):
+        blocks, time, lanes = x.shape
+        gaps, slopes = np.empty((time, lanes)), np.empty((time, lanes))
+        h, output, last = np.empty((W.shape[1], lanes)), np.empty(lanes), np.empty(lanes)
+        for p in range(len(W)):
+            gaps[:], slopes[:] = 0.0, 0.0
+            for k in range(blocks):
+                h[:], last[:] = 0.0, 0.0
+                for t in range(time):
+                    output[:] = 0.0
+                    for i in range(len(h)):
+                        w, u, bias, readout = W[p, i], U[p, i], b[p, i], c[p, i]
+                        for n in range(lanes):
+                            z = w * h[i, n] + (u * x[k, t, n] + bias)
+                            z = low if z < low else z  # min and max would look after signed zeros too
+                            z = high if z > high else z
+                            h[i, n] += dt * z
+                            output[n] += readout * h[i, n]
+                    for n in range(lanes):
+                        gap = (output[n] - y[k, t, n]) * scale[k, n]
+                        gap = gap if gap == gap else np.inf  # inf - inf
+                        gaps[t, n] = max(gaps[t, n], abs(gap))
+                        slopes[t, n] = max(slopes[t, n], abs(gap - last[n]) * per_dt)
+                        last[n] = gap
+            errors[p] = 0.0
+            for t in range(time):
+                errors[p] = max(errors[p], gaps[t].max() + slopes[t].max())
+
+    return loop
