@@ -14,7 +14,7 @@ from cmlib.stability import (
     stability_radius,
     stable_perturbation_radius,
 )
-from cmlib import figures, claims
+from cmlib import reviews, figures, claims
 
 __version__ = "0.1.0"
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "perturbation_error",
     "stability_radius",
     "stable_perturbation_radius",
+    "reviews",
     "figures",
     "claims",
 ]

@@ -180,6 +180,18 @@ def test_decay_follows_the_slowest_part():
     assert verdict(np.exp(-T) + 1e-5, 1e-16).kind == "none"
 
 
+@pytest.mark.parametrize("late", [1e-2, 1e-4, 1e-6, 1e-8])
+def test_several_rates_are_no_power(late):
+    # where one rate takes over from another, log M is nearly a line in log t for a while
+    found = verdict(np.exp(-0.15 * T) + late * np.exp(-0.055 * T), 1e-16)
+    assert found.kind == "exponential" and 0.055 < found.rate < 0.15
+
+
+def test_a_power_law_may_begin_late():
+    for scale in (1.0, 0.1, 0.03):
+        assert verdict((1 + scale * T) ** -2.0, 1e-16).kind == "polynomial"
+
+
 @pytest.mark.parametrize("frequency", [1.0, 0.1])
 def test_zeros_of_an_oscillating_memory_are_no_end(frequency):
     wave = np.abs(np.cos(frequency * T))
