@@ -41,8 +41,8 @@ class Reviews:
 def load_reviews(path: Any, split: str = "train", limit: int | None = None) -> Reviews:
     """Read a split of the large movie review archive, aclImdb_v1.tar.gz, without unpacking it.
 
-    Only regular files aclImdb/<split>/pos|neg/<number>_<rating>.txt are read, each at most 100 kB, decoded as UTF-8;
-    whatever else the archive holds is passed over, and nothing is written.
+    Of each split the files pos/0_9.txt, neg/0_2.txt and so on are read, number and rating in their names, if they are
+    regular files of at most 100 kB in UTF-8. Whatever else the archive holds is passed over, and nothing is written.
 
     Args:
         path: of the archive.
