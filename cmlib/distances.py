@@ -133,12 +133,13 @@ class SequenceDistance:
     def __init__(self, model: nn.Module, target: Callable, inputs: Tensor, norm: str):
         self.model, self.norm = model, norm
         self.x = inputs.detach().cpu().double()
-        with torch.no_grad():
-            y = target(self.x)
+        like = next(target.parameters(), self.x) if isinstance(target, nn.Module) else self.x
+        with torch.no_grad(), evaluating(target):
+            y = target(self.x.to(like))
         y = y[0] if isinstance(y, tuple) else y
         if not isinstance(y, Tensor) or y.ndim != 3 or y.shape[:2] != self.x.shape[:2] or not torch.isfinite(y).all():
             raise ValueError("expected a target with finite outputs (batch, time, d_out) on these inputs")
-        self.y = y.double()
+        self.y = y.cpu().double()
         self.size = self.x.abs().amax((1, 2))  # (batch,)
         self.dt = float(getattr(model, "dt", getattr(target, "dt", 1.0)))
         self.buffers = {

@@ -126,6 +126,19 @@ def test_any_module_is_measured_in_double_precision_and_left_alone(make):
     assert curve.is_lower_bound and np.isnan(curve.stability_radius)
 
 
+def test_a_target_keeps_its_precision_and_its_mode():
+    torch.manual_seed(0)
+    target = Layer(nn.GRU)
+    target.out = nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.9))
+    target.train()
+    x = noise(batch=4, steps=6, d_in=2)
+    torch.manual_seed(0)
+    student = Layer(nn.GRU)  # the same weights, without dropout: the target was read without it as well
+    student.out = nn.Sequential(nn.Linear(3, 2), nn.Identity())
+    assert cmlib.perturbation_error(student, target, [0.0], generator=generator(), inputs=x).errors[0] < 1e-6
+    assert all(part.training for part in target.modules()) and next(target.parameters()).dtype == torch.float32
+
+
 @pytest.mark.parametrize("method", ["random", "worst_case"])
 @pytest.mark.parametrize("diagonal", [True, False])
 def test_chunks_change_nothing(method, diagonal, monkeypatch):
