@@ -246,3 +246,14 @@ def test_commands_on_the_reproduce_page_name_chapters_and_parameters_that_exist(
     assert len(commands) == 2
     for chapter, name in commands:
         assert name in declared_parameters(read_notebook(ROOT / "book" / f"{chapter}.ipynb"))
+
+
+def test_a_print_that_arrived_in_pieces_is_one_output():
+    notebook = read_notebook(ROOT / "book" / f"{chapters()[0]}.ipynb")
+    whole = normalised(copy.deepcopy(notebook), claims_of(notebook))
+    cell = next(c for c in code_cells(notebook) if [o["output_type"] for o in c["outputs"]] == ["stream"])
+    (output,) = cell["outputs"]
+    cell["outputs"] = [{**output, "text": output["text"][:3]}, {**output, "text": output["text"][3:]}]
+    assert normalised(copy.deepcopy(notebook), claims_of(notebook)) == whole
+    cell["outputs"][1]["name"] = "stderr"  # another stream stays apart
+    assert normalised(copy.deepcopy(notebook), claims_of(notebook)) != whole

@@ -66,8 +66,21 @@ def normalised(notebook: dict, claims: list[dict]) -> str:
             cell.metadata.pop(key, None)
         if cell.metadata.get("tags") == []:
             del cell.metadata["tags"]
+        if cell.cell_type == "code":
+            cell.outputs = _joined(cell.outputs)
     nbformat.validate(notebook)
     return nbformat.writes(notebook) + "\n"
+
+
+def _joined(outputs: list) -> list:
+    # on a busy machine one print may arrive in two pieces
+    whole = []
+    for output in outputs:
+        if whole and output.output_type == whole[-1].output_type == "stream" and output.name == whole[-1].name:
+            whole[-1].text += output.text
+        else:
+            whole.append(output)
+    return whole
 
 
 def merged(notebook: dict, executed: dict) -> dict:
