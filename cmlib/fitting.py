@@ -5,6 +5,8 @@ network, white noise of infinite length, and steps that are infinitely small.
 """
 
 import copy
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,7 +26,8 @@ class FitResult:
     """Training of several models side by side.
 
     Args:
-        losses: (steps + 1, n_models), mean squared error before each step and after the last.
+        losses: (steps + 1, n_models), mean squared error before each step, on the sequences of that step, and after the
+            last; a model that stopped earlier keeps its last.
         models: the trained copies.
     """
 
@@ -66,18 +69,32 @@ OPTIMIZERS = {
 }
 
 
-def fit(models: Any, inputs: Tensor, outputs: Tensor, *, steps: Any, lr: Number, optimizer: str = "adam") -> FitResult:
-    """Train copies of models on the mean squared error over all inputs, as one batch: each as if it were alone.
+def fit(
+    models: Any,
+    inputs: Tensor,
+    outputs: Tensor,
+    *,
+    steps: Any,
+    lr: Number | None = None,
+    optimizer: str = "adam",
+    batch: Any = None,
+    generator: torch.Generator | None = None,
+    until: Number = 0.0,
+) -> FitResult:
+    """Train copies of models on the mean squared error over the inputs: each as if it were alone.
 
     Unit-area impulses as inputs give, up to the length of time, int (rho - rhohat)^2: the exact mean over white noise.
 
     Args:
         models: an nn.Module, or several that differ in nothing but the values of their weights.
-        inputs, outputs: (batch, time, d_in) and (batch, time, d_out).
-        steps: how many steps, >= 1; lr: their size, > 0.
-        optimizer: "gd", "heavy_ball" (momentum 0.9) or "adam".
+        inputs, outputs: (n, time, d_in) and (n, time, d_out).
+        steps: at most how many, >= 1; lr: their size, > 0, except for "lbfgs".
+        optimizer: "gd", "heavy_ball" (momentum 0.9), "adam" or "lbfgs" (quasi-Newton, one model after the other).
+        batch: sequences of one step, drawn without replacement until all had their turn; None takes all, as does lbfgs.
+        generator: of the order of the sequences.
+        until: loss at which a model stops; those trained side by side stop together.
 
-    Reference: li2021curse, Sec. 5
+    Reference: li2021curse, Sec. 5; liu1989limited (lbfgs)
     """
     models = [models] if isinstance(models, nn.Module) else list(models)
     if not models or not all(isinstance(model, nn.Module) for model in models):
@@ -86,36 +103,110 @@ def fit(models: Any, inputs: Tensor, outputs: Tensor, *, steps: Any, lr: Number,
         raise ValueError(f"expected models that differ in their weights alone, got {models!r}")
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError(f"expected steps to be an integer >= 1, got {steps!r}")
-    if optimizer not in OPTIMIZERS:
-        raise ValueError(f"expected optimizer among {list(OPTIMIZERS)}, got {optimizer!r}")
+    if optimizer not in (*OPTIMIZERS, "lbfgs"):
+        raise ValueError(f"expected optimizer among {[*OPTIMIZERS, 'lbfgs']}, got {optimizer!r}")
     for name, value in (("inputs", inputs), ("outputs", outputs)):
         if not isinstance(value, Tensor) or value.ndim != 3 or not torch.isfinite(value).all():
             raise ValueError(f"expected {name} as a finite tensor (batch, time, channels), got {value!r}")
+    if not until >= 0:
+        raise ValueError(f"expected until >= 0, got {until!r}")
+    if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch <= len(inputs)):
+        raise ValueError(f"expected batch between 1 and the {len(inputs)} sequences, got {batch!r}")
+    if batch is not None and not isinstance(generator, torch.Generator):
+        raise ValueError(f"expected generator, a torch.Generator, with batch, got {generator!r}")
+    if optimizer == "lbfgs":
+        if lr is not None or batch is not None:
+            raise ValueError(f"expected no lr and no batch with lbfgs, got {lr!r} and {batch!r}")
+        trained, losses = zip(*(_quasi_newton(model, inputs, outputs, steps, until) for model in models), strict=True)
+        longest = max(map(len, losses))
+        losses = [np.pad(of_one, (0, longest - len(of_one)), mode="edge") for of_one in losses]
+        return FitResult(np.stack(losses, 1), list(trained))
+    stepper = partial(OPTIMIZERS[optimizer], lr=_positive("lr", lr))
+    return _side_by_side(models, _batches(inputs, outputs, steps, batch, generator), stepper, until)
+
+
+def _batches(inputs, outputs, steps, batch, generator) -> Iterator[tuple[Tensor, Tensor]]:
+    # what each step sees, and at last all there is
+    if batch is None:
+        yield from itertools.repeat((inputs, outputs), steps)
+    else:
+        order = inputs.new_empty(0, dtype=torch.long)
+        for _ in range(steps):
+            if len(order) < batch:
+                drawn = torch.randperm(len(inputs), generator=generator, device=generator.device)
+                order = torch.cat([order, drawn.to(inputs.device)])
+            now, order = order[:batch], order[batch:]
+            yield inputs[now], outputs[now]
+    yield inputs, outputs
+
+
+def _side_by_side(models: list, batches: Iterator, stepper: Callable, until: float) -> FitResult:
     base = copy.deepcopy(models[0])
     weights, buffers = torch.func.stack_module_state(models)  # with a leading axis, the models
     weights = {name: value.detach().clone().requires_grad_() for name, value in weights.items()}
 
-    def loss(weights, buffers):
-        predicted = torch.func.functional_call(base, (weights, buffers), (inputs,))
-        if predicted.shape != outputs.shape:
-            raise ValueError(f"expected outputs of shape {tuple(predicted.shape)}, got {tuple(outputs.shape)}")
-        return (predicted - outputs).square().mean()
+    def loss(weights, buffers, x, y):
+        return _mean_square(torch.func.functional_call(base, (weights, buffers), (x,)), y)
 
-    losses_of = torch.vmap(loss)
-    stepper = OPTIMIZERS[optimizer](weights.values(), lr=_positive("lr", lr))
-    losses = []
-    for _ in range(steps):
+    def only(weights, buffers, x, y):  # with its adjoint, which a batch of models has not
+        return loss({n: v[0] for n, v in weights.items()}, {n: v[0] for n, v in buffers.items()}, x, y)[None]
+
+    losses_of = only if len(models) == 1 else torch.vmap(loss, (0, 0, None, None))
+    stepper, losses = stepper(weights.values()), []
+    x, y = next(batches)
+    for following in batches:
         stepper.zero_grad()
-        now = losses_of(weights, buffers)
+        now = losses_of(weights, buffers, x, y)
+        if (now <= until).all():
+            break
         now.sum().backward()  # no model's loss depends on another's weights
         stepper.step()
         losses.append(now.detach())
+        x, y = following
     with torch.no_grad():
-        losses.append(losses_of(weights, buffers))
+        losses.append(losses_of(weights, buffers, x, y))
     trained = [copy.deepcopy(model) for model in models]
     for i, model in enumerate(trained):
         model.load_state_dict({name: value[i].detach() for name, value in weights.items()}, strict=False)
     return FitResult(torch.stack(losses).double().cpu().numpy(), trained)
+
+
+def _quasi_newton(model: nn.Module, x: Tensor, y: Tensor, steps: int, until: float) -> tuple[nn.Module, list]:
+    model, losses = copy.deepcopy(model), []
+    weights = [w for w in model.parameters() if w.requires_grad]
+    like = weights[0]
+
+    def assign(values: np.ndarray) -> None:
+        nn.utils.vector_to_parameters(torch.tensor(values, dtype=like.dtype, device=like.device), weights)
+
+    def loss_and_gradient(values: np.ndarray) -> tuple[float, np.ndarray]:
+        assign(values)
+        loss = _mean_square(model(x), y)
+        slopes = torch.autograd.grad(loss, weights)
+        return loss.item(), nn.utils.parameters_to_vector(slopes).double().cpu().numpy()
+
+    def watch(intermediate_result: optimize.OptimizeResult) -> None:
+        losses.append(intermediate_result.fun)
+        if losses[-1] <= until:
+            raise StopIteration
+
+    start = nn.utils.parameters_to_vector(weights).detach().double().cpu().numpy()
+    losses.append(loss_and_gradient(start)[0])
+    if losses[0] > until:
+        # 30 pairs, as memory has many scales; without tolerances, as `steps` and `until` say when to stop
+        options = {"maxiter": steps, "maxfun": 20 * steps, "maxcor": 30, "ftol": 0.0, "gtol": 0.0}
+        found = optimize.minimize(
+            loss_and_gradient, start, jac=True, method="L-BFGS-B", callback=watch, options=options
+        )
+        assign(found.x)
+    return model, losses
+
+
+def _mean_square(predicted: Any, outputs: Tensor) -> Tensor:
+    predicted = predicted[0] if isinstance(predicted, tuple) else predicted
+    if predicted.shape != outputs.shape:
+        raise ValueError(f"expected outputs of shape {tuple(predicted.shape)}, got {tuple(outputs.shape)}")
+    return (predicted - outputs).square().mean()
 
 
 def _shape(model: nn.Module) -> list:

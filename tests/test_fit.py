@@ -68,6 +68,66 @@ def test_models_trained_together_are_each_trained_as_if_alone(kind, optimizer):
     assert (together.losses[-1] < together.losses[0]).all()
 
 
+@pytest.mark.parametrize("optimizer", ["gd", "adam"])
+def test_batches_go_through_all_sequences_in_the_order_drawn(optimizer):
+    (model, *_), (x, y) = drawn("tanh"), data()
+    together = fit(model, x, y, steps=7, lr=0.01, optimizer=optimizer, batch=2, generator=generator())
+    g, order = generator(), torch.empty(0, dtype=torch.long)
+    model = copy.deepcopy(model)
+    stepper = OPTIMIZERS[optimizer](model.parameters(), lr=0.01)
+    for k in range(7):
+        if len(order) < 2:
+            order = torch.cat([order, torch.randperm(5, generator=g)])
+        rows, order = order[:2], order[2:]
+        stepper.zero_grad()
+        loss = nn.functional.mse_loss(model(x[rows]), y[rows])
+        assert together.losses[k, 0] == pytest.approx(loss.item(), rel=1e-11)
+        loss.backward()
+        stepper.step()
+    assert together.losses[7, 0] == pytest.approx(nn.functional.mse_loss(model(x), y).item(), rel=1e-11)
+
+
+def test_quasi_newton_finds_the_least_squares_readout():
+    (model, *_), (x, y) = drawn("tanh"), data()
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(name == "c")
+    result = fit(model, x, y, steps=200, optimizer="lbfgs")
+    with torch.no_grad():
+        states = copy.deepcopy(model)
+        states.c = nn.Parameter(torch.eye(4, dtype=torch.float64))
+        best = torch.linalg.lstsq(states(x).flatten(0, 1), y.flatten(0, 1), driver="gelsd").solution
+    # the loss is flat to second order at its minimum, so c is right to the root of rounding times the condition
+    assert (result.models[0].c - best).abs().max() < 1e-6
+    assert result.losses[-1, 0] <= nn.functional.mse_loss(states(x) @ best, y).item() * (1 + 1e-9)
+    assert torch.equal(result.models[0].W, model.W)
+
+
+def test_quasi_newton_trains_each_model_as_if_alone():
+    models, (x, y) = drawn("tanh"), data()
+    together = fit(models, x, y, steps=30, optimizer="lbfgs")
+    for i, model in enumerate(models):
+        alone = fit(model, x, y, steps=30, optimizer="lbfgs")
+        assert np.array_equal(together.losses[: len(alone.losses), i], alone.losses[:, 0])
+        assert together.losses[-1, i] == alone.losses[-1, 0]
+        last = nn.functional.mse_loss(together.models[i](x), y).item()
+        assert last == pytest.approx(together.losses[-1, i], rel=1e-12)
+    assert (np.diff(together.losses, axis=0) <= 0).all()
+    by_adam = fit(models, x, y, steps=30, lr=0.01)
+    assert (together.losses[-1] < 0.1 * by_adam.losses[-1]).all()
+
+
+@pytest.mark.parametrize("options", [{"optimizer": "lbfgs"}, {"optimizer": "adam", "lr": 0.01}])
+def test_training_stops_at_the_loss_asked_for(options):
+    model, (x, y) = drawn("tanh")[0], data()
+    level = fit(model, x, y, steps=20, **options).losses[10, 0]
+    stopped = fit(model, x, y, steps=20, until=level, **options)
+    assert stopped.losses.shape == (11, 1)
+    assert stopped.losses[-1] <= level < stopped.losses[-2]
+    assert nn.functional.mse_loss(stopped.models[0](x), y).item() == pytest.approx(level, rel=1e-11)
+    begun = fit(model, x, y, steps=20, until=np.inf, **options)
+    assert begun.losses.shape == (1, 1) and torch.equal(begun.models[0].W, model.W)
+
+
 def test_a_model_that_diverges_harms_no_other():
     (calm, wild, _), (x, y) = drawn("tanh"), data()
     with torch.no_grad():
@@ -153,6 +213,13 @@ def other_step():
         ({"steps": 2.0}, "expected steps to be an integer"),
         ({"lr": -1.0}, "expected lr > 0"),
         ({"optimizer": "newton"}, "expected optimizer among"),
+        ({"lr": None}, "expected lr to be a finite number"),
+        ({"optimizer": "lbfgs"}, "expected no lr and no batch"),
+        ({"optimizer": "lbfgs", "lr": None, "batch": 2, "generator": generator()}, "expected no lr and no batch"),
+        ({"batch": 2}, "expected generator"),
+        ({"batch": 6, "generator": generator()}, "expected batch between 1 and the 5"),
+        ({"batch": True, "generator": generator()}, "expected batch between 1 and the 5"),
+        ({"until": -1.0}, "expected until >= 0"),
         ({"inputs": torch.zeros(3)}, "expected inputs as a finite tensor"),
         ({"outputs": torch.full((5, 12, 1), torch.nan)}, "expected outputs as a finite tensor"),
         ({"outputs": torch.zeros(5, 1, 1)}, r"expected outputs of shape \(5, 12, 1\)"),

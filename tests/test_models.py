@@ -1,5 +1,7 @@
 """models: recurrence, convolution and the continuous kernel are three views of one network."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from scipy import integrate, linalg, signal
 from torch import nn
 
 from cmlib import inputs, parameterizations
-from cmlib.models import ACTIVATIONS, RNN, S4D, LinearRNN, causal_convolution, matrix_exponential
+from cmlib.models import ACTIVATIONS, RNN, S4D, LinearRNN, _Euler, _euler, causal_convolution, matrix_exponential
 
 RATES = np.array([0.05, 0.4, 3.0])
 WEIGHTS = np.array([1.0, -0.5, 2.0]), np.array([0.3, 1.0, 1.0])
@@ -315,3 +317,60 @@ def test_diagonal_network_is_the_dense_one(activation):
     diagonal, dense = (RNN(w, U, c, b, dt=0.1, activation=activation) for w in (W, np.diag(W)))
     assert torch.allclose(diagonal(x), dense(x), rtol=0, atol=1e-13)
     assert torch.equal(diagonal.recurrent(), dense.recurrent()) and diagonal.diagonal and not dense.diagonal
+
+
+def with_both_shapes(activation: str, diagonal: bool) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+    model, x = nonlinear(activation), two_channels(6)
+    W = torch.diagonal(model.W).clone() if diagonal else model.W
+    weights = tuple(v.detach().clone().requires_grad_() for v in (W, model.U, model.b, model.c))
+    return (x.requires_grad_(), *weights), 1 + torch.arange(6 * 3 * 3, dtype=torch.float64).reshape(3, 6, 3) / 50
+
+
+def adjoint(*tensors, activation):
+    return _Euler.apply(*tensors, 0.1, activation)[0]
+
+
+@pytest.mark.parametrize("diagonal", [True, False])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_written_out_adjoint_is_the_gradient_of_the_loop(activation, diagonal):
+    tensors, dy = with_both_shapes(activation, diagonal)
+    plain, fast = _euler(*tensors, 0.1, activation), adjoint(*tensors, activation=activation)
+    assert torch.allclose(fast, plain, rtol=0, atol=1e-13)
+    ours = torch.autograd.grad(fast, tensors, dy, retain_graph=True)
+    again = torch.autograd.grad(fast, tensors, dy)
+    theirs = torch.autograd.grad(plain, tensors, dy)
+    for first, second, other in zip(ours, again, theirs, strict=True):
+        assert torch.equal(first, second)
+        assert torch.allclose(first, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script")  # torch's own, where its forward mode begins
+@pytest.mark.parametrize("diagonal", [True, False])
+def test_network_has_second_derivatives_and_a_forward_mode(diagonal):
+    tensors, _ = with_both_shapes("tanh", diagonal)
+    output = partial(adjoint, activation="tanh")
+    assert torch.autograd.gradgradcheck(output, tensors)
+    assert torch.autograd.gradcheck(output, tensors, check_forward_ad=True)
+    still = tensors[0].detach()
+    only = torch.func.jvp(lambda W: output(still, W, *tensors[2:]), (tensors[1],), (torch.ones_like(tensors[1]),))[1]
+    whole = torch.func.jvp(output, tensors, tuple(torch.zeros_like(v) + (i == 1) for i, v in enumerate(tensors)))[1]
+    assert torch.allclose(only, whole, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("diagonal", [True, False])
+def test_networks_in_a_batch_are_each_as_alone(diagonal):
+    (x, *weights), dy = with_both_shapes("tanh", diagonal)
+    output = partial(adjoint, activation="tanh")
+    batch = [torch.stack([v, 2 * v]).detach() for v in weights]
+    together = torch.vmap(output, (None, 0, 0, 0, 0))(x, *batch)
+
+    def loss(W):
+        return (output(x, W, *weights[1:]) * dy).sum()
+
+    slopes = torch.vmap(torch.func.grad(loss))(batch[0])
+    for i in range(2):
+        assert torch.allclose(together[i], output(x, *(v[i] for v in batch)), rtol=0, atol=1e-13)
+        W = batch[0][i].requires_grad_()
+        assert torch.allclose(slopes[i], torch.autograd.grad(loss(W), W)[0], rtol=1e-12, atol=1e-12)
+    jacobian = torch.func.jacrev(lambda U: output(x, weights[0], U, *weights[2:]))(weights[1])
+    assert jacobian.shape == (3, 6, 3, 4, 2) and jacobian.abs().max() > 0
