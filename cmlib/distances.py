@@ -16,7 +16,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from cmlib.kernels import Kernel
-from cmlib.models import RNN, LinearRNN, evaluating, matrix_exponential
+from cmlib.models import RNN, LinearRNN, evaluating
+from cmlib.parameterizations import matrix_exponential
 
 MOST_POINTS_PER_OCTAVE = 512
 MOST_OCTAVES = 48
@@ -63,9 +64,8 @@ class KernelDistance:
         self.integral = self.mass - torch.as_tensor(kernel.tail(t.numpy()))
 
     def __call__(self, moved: dict[str, Tensor]) -> Tensor:
-        W, U, c = moved["W"], moved["U"], moved["c"]
-        if self.model.diagonal:
-            W = torch.diag_embed(self.model.parameterization(W))
+        W, U, c = self.model.parameterization(moved["W"]), moved["U"], moved["c"]
+        W = torch.diag_embed(W) if self.model.diagonal else W
         state, integral = self._states(W, U)  # (..., m, time)
         rho = (c[..., None, :] @ state)[..., 0, :]
         difference = self.rho - rho
@@ -196,6 +196,7 @@ class SequenceDistance:
         return gap, (difference - before).abs().amax((1, 3)) / self.dt
 
     def _compiled(self, flat: dict[str, Tensor]) -> np.ndarray:
+        flat = flat | {"W": self.model.parameterization(flat["W"])}
         W, U, b, c = (flat[name].reshape(len(flat[name]), -1).contiguous().numpy() for name in ("W", "U", "b", "c"))
         blocks = -(-len(self.x) // LANES)
         order = torch.arange(blocks * LANES).clamp(max=len(self.x) - 1)  # the last sequence fills the last block

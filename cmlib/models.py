@@ -13,19 +13,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cmlib.kernels import ArrayLike
-from cmlib.parameterizations import direct
+from cmlib.parameterizations import Dissipative, Exp, InverseSquare, Softplus, direct, matrix_exponential
 
 
 class LinearRNN(nn.Module):
     """dh/dt = W h + U x, y = c^T h, with memory kernel c^T e^{Wt} U.
 
     Args:
-        W: (m, m) dense, or (m,) diagonal: raw weights w with eigenvalues parameterization(w); per unit of time.
+        W: (m, m) dense, or (m,) diagonal: raw, the recurrent weight is parameterization(W); per unit of time.
         U: (m,), input weight.
         c: (m,), readout.
         dt: time step, > 0.
         discretization: "zoh" (exact for inputs held over a step) or "euler".
-        parameterization: raw weight -> eigenvalue, for a diagonal W only.
+        parameterization: of eigenvalues for a diagonal W, of matrices for a dense one.
 
     Reference: wang2024inverse, eq. (1); li2021curse, Sec. 3
     """
@@ -51,8 +51,7 @@ class LinearRNN(nn.Module):
             raise ValueError(f"expected a time step dt > 0, got {dt!r}")
         if discretization not in ("zoh", "euler"):
             raise ValueError(f"expected discretization 'zoh' or 'euler', got {discretization!r}")
-        if W.ndim == 2 and parameterization != direct:
-            raise ValueError("expected a diagonal W of shape (m,) with a parameterization, got (m, m)")
+        _check_parameterization(parameterization, W)
         self.W, self.U, self.c = nn.Parameter(W), nn.Parameter(U), nn.Parameter(c)
         self.dt, self.discretization, self.parameterization = float(dt), discretization, parameterization
 
@@ -61,15 +60,17 @@ class LinearRNN(nn.Module):
         return self.W.ndim == 1
 
     def recurrent(self) -> Float[Tensor, "m m"]:
-        """Return the recurrent weight W as a matrix, whatever its parameterization."""
-        return torch.diag(self.parameterization(self.W)) if self.diagonal else self.W
+        """Return the recurrent weight as a matrix, whatever its parameterization."""
+        W = self.parameterization(self.W)
+        return torch.diag(W) if self.diagonal else W
 
     def kernel(self, t: ArrayLike) -> Float[Tensor, " time"]:
         """Return c^T e^{Wt} U at times t >= 0 of shape (time,)."""
         t = torch.as_tensor(t, dtype=self.W.dtype, device=self.W.device)
+        W = self.parameterization(self.W)
         if self.diagonal:
-            return torch.exp(t[:, None] * self.parameterization(self.W)) @ (self.c * self.U)
-        return matrix_exponential(t[:, None, None] * self.W) @ self.U @ self.c
+            return torch.exp(t[:, None] * W) @ (self.c * self.U)
+        return matrix_exponential(t[:, None, None] * W) @ self.U @ self.c
 
     def forward(self, x: Tensor, route: str = "recurrence") -> Float[Tensor, "batch time 1"]:
         """Map (batch, time, 1) to (batch, time, 1); "recurrence" and "convolution" agree to rounding."""
@@ -83,7 +84,7 @@ class LinearRNN(nn.Module):
 
     def discretized(self) -> tuple[Tensor, Tensor]:
         """Return (A, B) of h_{k+1} = A h_k + B x_k; A is (m,) for a diagonal W and (m, m) else."""
-        W = self.parameterization(self.W) if self.diagonal else self.W
+        W = self.parameterization(self.W)
         if self.discretization == "euler":
             identity = torch.ones_like(W) if self.diagonal else torch.eye(len(W), dtype=W.dtype, device=W.device)
             return identity + self.dt * W, self.dt * self.U
@@ -126,12 +127,13 @@ class RNN(nn.Module):
     Unlike a linear network's, its flow has no closed form, so the step is part of the model; as dt -> 0 it is the flow.
 
     Args:
-        W: (m, m) dense, or (m,) diagonal: recurrent weight per unit of time.
+        W: (m, m) dense, or (m,) diagonal: raw, the recurrent weight is parameterization(W); per unit of time.
         U: (m,) or (m, d_in), input weight.
         b: (m,), bias, 0 if not given; trained like the rest.
         c: (m,) or (m, d_out), readout.
         dt: time step, > 0.
         activation: "tanh", "hardtanh", "relu" or "identity".
+        parameterization: of eigenvalues for a diagonal W, of matrices for a dense one.
 
     Reference: wang2024inverse, eq. (1)
     """
@@ -145,6 +147,7 @@ class RNN(nn.Module):
         *,
         dt: float = 1.0,
         activation: str = "tanh",
+        parameterization: Callable = direct,
     ):
         super().__init__()
         W, U, c = (_weights(name, value) for name, value in (("W", W), ("U", U), ("c", c)))
@@ -160,22 +163,25 @@ class RNN(nn.Module):
             raise ValueError(f"expected a time step dt > 0, got {dt!r}")
         if activation not in ACTIVATIONS:
             raise ValueError(f"expected activation among {list(ACTIVATIONS)}, got {activation!r}")
+        _check_parameterization(parameterization, W)
         self.W, self.U, self.b, self.c = (nn.Parameter(v) for v in (W, U, b, c))
-        self.dt, self.activation = float(dt), activation
+        self.dt, self.activation, self.parameterization = float(dt), activation, parameterization
 
     @property
     def diagonal(self) -> bool:
         return self.W.ndim == 1
 
     def recurrent(self) -> Float[Tensor, "m m"]:
-        """Return the recurrent weight W as a matrix."""
-        return torch.diag(self.W) if self.diagonal else self.W
+        """Return the recurrent weight as a matrix, whatever its parameterization."""
+        W = self.parameterization(self.W)
+        return torch.diag(W) if self.diagonal else W
 
     def forward(self, x: Tensor) -> Float[Tensor, "batch time d_out"]:
         """Map (batch, time, d_in) to (batch, time, d_out)."""
         if x.ndim != 3 or x.shape[-1] != self.U.shape[1]:
             raise ValueError(f"expected an input of shape (batch, time, {self.U.shape[1]}), got {tuple(x.shape)}")
-        y, *_ = _Euler.apply(x, self.W, self.U, self.b, self.c, self.dt, self.activation)
+        W = self.parameterization(self.W)
+        y, *_ = _Euler.apply(x, W, self.U, self.b, self.c, self.dt, self.activation)
         return y
 
 
@@ -371,14 +377,11 @@ def evaluating(model: Callable) -> Iterator[None]:
             module.training = mode
 
 
-def matrix_exponential(A: Float[Tensor, "*batch m m"]) -> Float[Tensor, "*batch m m"]:
-    """Return e^A to rounding error.
-
-    torch 2.13 takes a wrong coefficient for one small matrix alone, off by 1e-10 (pytorch issue 196592); a batch of
-    two or more goes another way, so the first matrix goes in twice.
-    """
-    batch = A.reshape(-1, *A.shape[-2:])
-    return torch.linalg.matrix_exp(torch.cat([batch, batch[:1]]))[:-1].reshape(A.shape)
+def _check_parameterization(parameterization: Callable, W: Tensor) -> None:
+    if isinstance(parameterization, Dissipative) and W.ndim == 1:
+        raise ValueError("expected a dense W of shape (m, m) with a parameterization of matrices, got (m,)")
+    if W.ndim == 2 and isinstance(parameterization, Exp | Softplus | InverseSquare):
+        raise ValueError("expected a diagonal W of shape (m,) with a parameterization of eigenvalues, got (m, m)")
 
 
 def causal_convolution(weights: Float[Tensor, "*channels time"], x: Float[Tensor, "batch *channels time"]) -> Tensor:

@@ -1,15 +1,18 @@
 """Parameterizations: raw weight w -> real eigenvalue lambda = f(w), their inverses and their derivatives.
 
 Each maps numpy to float64 numpy, and torch to torch of the same dtype and device, with gradients. The stable
-ones have lambda < 0 whatever w.
+ones have lambda < 0 whatever w. `Dissipative` is one of whole matrices.
 """
 
 import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from scipy import special
+from jaxtyping import Float
+from scipy import linalg, special
+from torch import Tensor
 
 from cmlib.kernels import ArrayLike, Number, Values, _namespace, _number, _positive, _set
 
@@ -116,5 +119,40 @@ class InverseSquare:
         return 2.0 * self.a * w / (self.a * w**2 + self.b) ** 2
 
 
+@dataclass(frozen=True)
+class Dissipative:
+    """W = K - e^S with the skew part K and the symmetric part S of a raw (m, m) matrix M: Hurwitz whatever M.
+
+    It reaches every W with d|h|^2/dt < 0 along dh/dt = Wh. For diagonal M it is `exp`; -e^M of any M is not stable.
+
+    Reference: wang2024inverse, Sec. 4
+    """
+
+    def __call__(self, M: Float[Tensor, "*batch m m"]) -> Float[Tensor, "*batch m m"]:
+        return (M - M.mT) / 2 - matrix_exponential((M + M.mT) / 2)
+
+    def inverse(self, W: ArrayLike) -> Tensor:
+        """Return M of a single matrix W."""
+        W = np.asarray(W.detach().cpu() if isinstance(W, Tensor) else W, dtype=float)
+        if W.ndim != 2 or W.shape[0] != W.shape[1] or not np.isfinite(W).all():
+            raise ValueError(f"expected a square matrix of finite numbers, got {W!r}")
+        values, vectors = linalg.eigh((W + W.T) / 2)
+        if values[-1] >= 0:
+            raise ValueError(f"expected W + W^T with eigenvalues < 0, got one of {2 * values[-1]:g}")
+        return torch.as_tensor((W - W.T) / 2 + (vectors * np.log(-values)) @ vectors.T)
+
+
+def matrix_exponential(A: Float[Tensor, "*batch m m"]) -> Float[Tensor, "*batch m m"]:
+    """Return e^A to rounding error.
+
+    torch 2.13 takes a wrong coefficient for one small matrix alone, off by 1e-10 (pytorch issue 196592); a batch of
+    two or more goes another way, so the first matrix goes in twice.
+    """
+    batch = A.reshape(-1, *A.shape[-2:])
+    return torch.linalg.matrix_exp(torch.cat([batch, batch[:1]]))[:-1].reshape(A.shape)
+
+
 direct, exp, softplus, inverse_square = Direct(), Exp(), Softplus(), InverseSquare()
+dissipative = Dissipative()
 PARAMETERIZATIONS = {"direct": direct, "exp": exp, "softplus": softplus, "inverse_square": inverse_square}
+STABLE = (Exp, Softplus, InverseSquare, Dissipative)

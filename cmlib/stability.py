@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cmlib.distances import KernelDistance, SequenceDistance
 from cmlib.kernels import ArrayLike, Kernel, Number
 from cmlib.models import RNN, LinearRNN
-from cmlib.parameterizations import direct
+from cmlib.parameterizations import STABLE, direct
 from cmlib.targets import LinearFunctional
 
 
@@ -106,7 +106,8 @@ class PerturbationCurve:
             `stability_radius`.
         method: "random" or "worst_case".
         stability_radius: of the recurrent weight, nan where there is none. For a linear model it is the exact beta from
-            which the supremum on [0, inf) is inf, for a nonlinear one that of its linearisation at rest.
+            which the supremum on [0, inf) is inf, for a nonlinear one that of its linearisation at rest; inf for a
+            stable parameterization, nan for one that is not known.
         is_lower_bound: True where errors come from sampled directions alone or from given inputs, or where perturbed
             modes may oscillate faster than the grid of times follows.
     """
@@ -169,7 +170,7 @@ def perturbation_error(
     ball = _Ball(model, weights)
     radius = ball.stability_radius()
     unbounded = inputs is None and np.isinf(horizon)  # where the supremum is inf past the stability radius
-    reachable = torch.as_tensor(radii < radius if unbounded else np.isfinite(radii))
+    reachable = torch.as_tensor(~(radii >= radius) if unbounded else np.isfinite(radii))  # nan: not known
     if inputs is None:
         distance = KernelDistance(kernel, model, norm, horizon, float(radii[reachable.numpy()].max(initial=0.0)))
     else:
@@ -275,12 +276,12 @@ class _Ball:
             return np.nan
         if torch.linalg.eigvals(self.model.recurrent().detach().cpu().double()).real.max() >= 0:
             return 0.0
-        if "W" not in self.weights:
+        # a stable map never leaves the stable matrices
+        if "W" not in self.weights or isinstance(self.model.parameterization, STABLE):
             return np.inf
-        if not self.model.diagonal:
-            return stability_radius(self.center["W"], field="real")
-        # a map onto the negative numbers never leaves them
-        return -float(self.center["W"].max()) if getattr(self.model, "parameterization", direct) == direct else np.inf
+        if self.model.parameterization != direct:
+            return np.nan
+        return -float(self.center["W"].max()) if self.model.diagonal else stability_radius(self.center["W"], "real")
 
     def random(self, generator: torch.Generator, n: int) -> dict[str, Tensor]:
         """Gaussian directions scaled to the sphere of each weight: (1, n, *shape)."""
@@ -395,7 +396,7 @@ class _Ball:
         W = self.center["W"]
         if self.model.diagonal:
             slowest = torch.zeros_like(W)
-            slowest[W.argmax()] = 1.0
+            slowest[self.model.parameterization(W).argmax()] = 1.0
             return torch.ones_like(W), slowest
         left, _, right = torch.linalg.svd(W)
         return torch.eye(len(W), dtype=W.dtype), -torch.outer(left[:, -1], right[-1])

@@ -68,7 +68,8 @@ def all_taught_like(index):
 
 
 def a_target_that_keeps_to_its_sequence(v):
-    return {"Decoder": lambda causal: v["Decoder"](causal=True)}
+    Decoder = v["Decoder"]
+    return {"Decoder": lambda causal: Decoder(causal=True)}
 
 
 class Remembering(nn.Module):
@@ -81,11 +82,14 @@ class Remembering(nn.Module):
 
 
 def a_query_that_remembers(v):
-    return {"Decoder": lambda causal: Remembering(v["Decoder"](causal=False))}
+    Decoder = v["Decoder"]
+    return {"Decoder": lambda causal: Remembering(Decoder(causal=False))}
 
 
 def map_with_memory(weights):
-    return lambda v: {"at_random": lambda decoder, generator: lambda x: causal_convolution(weights(x), x.mT).mT}
+    return lambda v: {
+        "at_random": lambda decoder, generator: lambda x: causal_convolution(weights(x), x[..., 0])[..., None]
+    }
 
 
 def a_clock_of_its_own(x):

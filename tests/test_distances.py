@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import cmlib
-from cmlib import distances, kernels, models, targets
+from cmlib import distances, kernels, models, parameterizations, targets
 from cmlib.distances import SequenceDistance
 from cmlib.stability import _Ball
 
@@ -74,6 +74,20 @@ def test_every_route_is_the_definition(activation, diagonal, norm):
     # with a gradient asked for, the compiled loop is not taken
     leaves = {k: v.clone().requires_grad_() for k, v in moved.items()}
     assert distance(leaves)[0].detach().numpy() == pytest.approx(expected, rel=1e-12)
+
+
+def test_compiled_loop_sees_the_weights_and_not_the_raw_ones():
+    f, x = parameterizations.softplus, noise()
+    x = x[..., :1]
+    rates = np.array([0.3, 1.0, 2.0])
+    weights = (f.inverse(-rates), [1.0, -0.5, 2.0], [0.5, 1.0, 1.0])
+    model = models.RNN(*weights, dt=DT, activation="relu", parameterization=f)
+    target = models.RNN(-rates, [1.0, -0.5, 2.0], [0.5, 1.0, 1.0], dt=DT, activation="identity")
+    distance = SequenceDistance(model, target, x, "sup")
+    moved = moved_by(model, 0.3)
+    assert distance.compiled
+    expected = [plainly(model, target, x, "sup", {k: v[0, i] for k, v in moved.items()}) for i in range(3)]
+    assert distance(moved)[0].numpy() == pytest.approx(expected, rel=1e-12)
 
 
 class Layer(nn.Module):

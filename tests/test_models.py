@@ -9,7 +9,7 @@ from scipy import integrate, linalg, signal
 from torch import nn
 
 from cmlib import inputs, parameterizations
-from cmlib.models import ACTIVATIONS, RNN, S4D, LinearRNN, _Euler, _euler, causal_convolution, matrix_exponential
+from cmlib.models import ACTIVATIONS, RNN, S4D, LinearRNN, _Euler, _euler, causal_convolution
 
 RATES = np.array([0.05, 0.4, 3.0])
 WEIGHTS = np.array([1.0, -0.5, 2.0]), np.array([0.3, 1.0, 1.0])
@@ -82,16 +82,6 @@ def test_kernel_is_the_matrix_exponential(kind):
     W, U, c = (p.detach().numpy() for p in (model.recurrent(), model.U, model.c))
     expected = [c @ linalg.expm(W * x) @ U for x in t]
     assert np.allclose(model.kernel(t).detach().numpy(), expected, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("norm", [1e-5, 1e-3, 1e-2, 2e-2, 3e-2, 0.1, 1.0, 10.0])
-@pytest.mark.parametrize("batch", [(), (3,), (2, 2)])
-def test_matrix_exponential_is_scipys(norm, batch):
-    A = np.random.default_rng(0).standard_normal((*batch, 6, 6))
-    A *= norm / linalg.norm(A.reshape(-1, 6), 2)
-    ours, scipys = matrix_exponential(torch.tensor(A)).numpy(), linalg.expm(A)
-    # both are scaled and squared, so rounding grows with the norm
-    assert np.abs(ours - scipys).max() < 100 * max(1, norm) * np.finfo(float).eps * np.abs(scipys).max()
 
 
 def test_gradients_flow_through_both_routes_even_at_a_zero_eigenvalue():
@@ -374,3 +364,33 @@ def test_networks_in_a_batch_are_each_as_alone(diagonal):
         assert torch.allclose(slopes[i], torch.autograd.grad(loss(W), W)[0], rtol=1e-12, atol=1e-12)
     jacobian = torch.func.jacrev(lambda U: output(x, weights[0], U, *weights[2:]))(weights[1])
     assert jacobian.shape == (3, 6, 3, 4, 2) and jacobian.abs().max() > 0
+
+
+@pytest.mark.parametrize("f", [parameterizations.exp, parameterizations.softplus, parameterizations.inverse_square])
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_nonlinear_network_takes_a_parameterization_of_eigenvalues(f, activation):
+    rates, U, c = np.array([0.2, 0.7, 1.5]), [1.0, -0.5, 2.0], [1.0, 1.0, -1.0]
+    raw = RNN(f.inverse(-rates), U, c, dt=0.1, activation=activation, parameterization=f)
+    plain = RNN(-rates, U, c, dt=0.1, activation=activation)
+    assert torch.allclose(raw(noise()), plain(noise()), rtol=0, atol=1e-12)
+    assert torch.allclose(raw.recurrent(), plain.recurrent(), rtol=0, atol=1e-14)
+    (slope,) = torch.autograd.grad(raw(noise()).sum(), raw.W)
+    (direct,) = torch.autograd.grad(plain(noise()).sum(), plain.W)
+    assert torch.allclose(slope, direct * f.derivative(raw.W.detach()), rtol=1e-9, atol=1e-12)
+
+
+def test_networks_take_a_parameterization_of_matrices():
+    M, U, c = np.random.default_rng(2).standard_normal((3, 3)), [1.0, -0.5, 2.0], [1.0, 1.0, -1.0]
+    f = parameterizations.dissipative
+    W = f(torch.tensor(M))
+    for one in (LinearRNN, RNN):
+        raw, plain = one(M, U, c, dt=0.1, parameterization=f), one(W, U, c, dt=0.1)
+        assert torch.allclose(raw(noise()), plain(noise()), rtol=0, atol=1e-12)
+        assert torch.equal(raw.recurrent(), W)
+    linear = LinearRNN(M, U, c, parameterization=f)
+    assert torch.allclose(linear.kernel([0.5, 2.0]), LinearRNN(W, U, c).kernel([0.5, 2.0]), rtol=0, atol=1e-12)
+    for one in (LinearRNN, RNN):
+        with pytest.raises(ValueError, match="expected a dense W"):
+            one([-1.0], [1.0], [1.0], parameterization=f)
+        with pytest.raises(ValueError, match="expected a diagonal W"):
+            one(M, U, c, parameterization=parameterizations.exp)

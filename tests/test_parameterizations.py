@@ -4,6 +4,7 @@ from dataclasses import FrozenInstanceError
 import numpy as np
 import pytest
 import torch
+from scipy import linalg
 
 from cmlib.parameterizations import (
     PARAMETERIZATIONS,
@@ -12,8 +13,10 @@ from cmlib.parameterizations import (
     InverseSquare,
     Softplus,
     direct,
+    dissipative,
     exp,
     inverse_square,
+    matrix_exponential,
     softplus,
 )
 
@@ -158,3 +161,58 @@ def test_inverse_square_refuses_eigenvalues_it_cannot_reach():
 def test_bad_inverse_square_says_what_was_expected_and_what_came(arguments, message):
     with pytest.raises(ValueError, match=message):
         InverseSquare(**arguments)
+
+
+@pytest.mark.parametrize("norm", [1e-5, 1e-3, 1e-2, 2e-2, 3e-2, 0.1, 1.0, 10.0])
+@pytest.mark.parametrize("batch", [(), (3,), (2, 2)])
+def test_matrix_exponential_is_scipys(norm, batch):
+    A = np.random.default_rng(0).standard_normal((*batch, 6, 6))
+    A *= norm / linalg.norm(A.reshape(-1, 6), 2)
+    ours, scipys = matrix_exponential(torch.tensor(A)).numpy(), linalg.expm(A)
+    # both are scaled and squared, so rounding grows with the norm
+    assert np.abs(ours - scipys).max() < 100 * max(1, norm) * np.finfo(float).eps * np.abs(scipys).max()
+
+
+def raw_matrices(n: int = 60, m: int = 5) -> torch.Tensor:
+    g = torch.Generator().manual_seed(0)
+    sizes = torch.logspace(-2, 0.5, n, dtype=torch.float64)
+    return sizes[:, None, None] * torch.randn(n, m, m, generator=g, dtype=torch.float64)
+
+
+def test_dissipative_matrices_are_hurwitz_and_lose_energy():
+    W = dissipative(raw_matrices())
+    assert (torch.linalg.eigvals(W).real < 0).all()
+    assert (torch.linalg.eigvalsh(W + W.mT) < 0).all()
+    # -e^M is not: two eigenvalues i pi of M give 1
+    M = torch.tensor([[0.0, -math.pi], [math.pi, 0.0]], dtype=torch.float64)
+    assert torch.linalg.eigvals(-matrix_exponential(M)).real.min() == pytest.approx(1.0)
+
+
+def test_dissipative_round_trip():
+    for M in raw_matrices():
+        spread = torch.linalg.eigvalsh(M + M.mT)
+        condition = torch.exp((spread[-1] - spread[0]) / 2).item()
+        assert (dissipative.inverse(dissipative(M)) - M).abs().max() < 100 * EPS * condition
+
+
+def test_dissipative_is_exp_on_diagonals():
+    w = torch.linspace(-3.0, 2.0, 6, dtype=torch.float64)
+    torch.testing.assert_close(dissipative(torch.diag(w)), torch.diag(exp(w)), rtol=8 * EPS, atol=0)
+
+
+def test_dissipative_moves_continuously_with_its_gradient():
+    M = raw_matrices(3).requires_grad_()
+    assert torch.autograd.gradcheck(dissipative, M)
+
+
+@pytest.mark.parametrize(
+    ("W", "message"),
+    [
+        (np.ones((2, 3)), "expected a square matrix"),
+        ([[math.nan]], "expected a square matrix of finite numbers"),
+        ([[-1.0, 4.0], [0.0, -1.0]], r"expected W \+ W\^T with eigenvalues < 0, got one of 2"),
+    ],
+)
+def test_dissipative_inverse_rejects(W, message):
+    with pytest.raises(ValueError, match=message):
+        dissipative.inverse(W)

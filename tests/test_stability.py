@@ -262,6 +262,37 @@ def test_diagonal_network_moves_in_its_raw_weights():
     assert curves[1].errors == pytest.approx(expected, rel=1e-6)
 
 
+def test_dense_network_moves_in_its_raw_matrix_and_never_blows_up():
+    W = -np.array([[0.3, 0.1], [-0.2, 1.0]])
+    f = parameterizations.dissipative
+    kernel = kernels.Exponential(0.5)
+    network = models.LinearRNN(f.inverse(W), [1.0, 0.5], [0.5, 1.0], parameterization=f)
+    radii = [0.0, 0.3, 2.0]
+    curve = cmlib.perturbation_error(network, kernel, radii, weights=("W",), n_directions=4, generator=generator())
+    assert curve.stability_radius == np.inf and np.isfinite(curve.errors).all()
+    # the same directions by hand, each as a network of its own
+    directions = torch.randn(4, 2, 2, generator=generator(), dtype=torch.float64)
+    directions /= torch.linalg.matrix_norm(directions, 2)[:, None, None]
+    for beta, error in zip(radii, curve.errors, strict=True):
+        moved = [models.LinearRNN(f(network.W.detach() + beta * d), network.U, network.c) for d in directions]
+        alone = [
+            cmlib.perturbation_error(one, kernel, [0.0], n_directions=1, generator=generator()).errors[0]
+            for one in moved
+        ]
+        assert error == pytest.approx(max(alone), rel=1e-6)
+
+
+def test_an_unknown_parameterization_has_no_known_radius_and_errors_that_are_its_own():
+    network = models.LinearRNN([0.1, 0.5], [1.0, 1.0], [1.0, 1.0], parameterization=lambda w: -2 * w)
+    same = models.LinearRNN([-0.2, -1.0], [1.0, 1.0], [1.0, 1.0])
+    kernel = kernels.Exponential(0.5)
+    options = {"method": "worst_case", "weights": ("W",), "generator": generator()}
+    unknown = cmlib.perturbation_error(network, kernel, [0.0, 0.05, 0.2], **options)
+    known = cmlib.perturbation_error(same, kernel, [0.0, 0.1, 0.4], **options)
+    assert np.isnan(unknown.stability_radius) and known.stability_radius == pytest.approx(0.2)
+    assert unknown.errors == pytest.approx(known.errors, rel=1e-6)  # inf where one of its modes grows
+
+
 def test_a_functional_and_its_kernel_are_the_same_target():
     network, kernel = few_modes()
     both = [
