@@ -14,7 +14,7 @@ from cmlib.stability import (
     stability_radius,
     stable_perturbation_radius,
 )
-from cmlib import reviews, figures, claims
+from cmlib import reviews, images, figures, claims
 
 __version__ = "0.1.0"
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "stability_radius",
     "stable_perturbation_radius",
     "reviews",
+    "images",
     "figures",
     "claims",
 ]

@@ -90,12 +90,7 @@ class LinearRNN(nn.Module):
             return identity + self.dt * W, self.dt * self.U
         if self.diagonal:
             z = self.dt * W
-            near = z.abs() < 0.5  # there (e^z - 1)/z is 0/0 at 0 and its autograd cancels, so take the series
-            series = torch.zeros_like(z)
-            for n in range(14, -1, -1):
-                series = 1.0 / math.factorial(n + 1) + torch.where(near, z, 0.0) * series
-            far = torch.where(near, 1.0, z)
-            return torch.exp(z), self.dt * self.U * torch.where(near, series, torch.expm1(far) / far)
+            return torch.exp(z), self.dt * self.U * _expm1_over(z)
         # the exponential of [[W, U], [0, 0]] dt holds A and the integral of e^{Ws} U at once, W singular or not
         m = len(W)
         block = torch.cat([torch.cat([W, self.U[:, None]], 1), W.new_zeros(1, m + 1)])
@@ -183,6 +178,73 @@ class RNN(nn.Module):
         W = self.parameterization(self.W)
         y, *_ = _Euler.apply(x, W, self.U, self.b, self.c, self.dt, self.activation)
         return y
+
+
+class SSM(nn.Module):
+    """A layer dh/dt = Lambda h + U x, y = C^T sigma(h), for inputs held over a step; its recurrence is linear.
+
+    Args:
+        W: (m,), raw weights of the eigenvalues parameterization(W); per unit of time.
+        U: (m,) or (m, d_in), input weight.
+        C: (m,) or (m, d_out), readout.
+        dt: time step, > 0.
+        activation: "tanh", "hardtanh", "relu" or "identity".
+        parameterization: raw weight -> eigenvalue.
+
+    Reference: wang2024stablessm, eq. (1)
+    """
+
+    def __init__(
+        self,
+        W: ArrayLike,
+        U: ArrayLike,
+        C: ArrayLike,
+        *,
+        dt: float = 1.0,
+        activation: str = "tanh",
+        parameterization: Callable = direct,
+    ):
+        super().__init__()
+        W, U, C = (_weights(name, value) for name, value in (("W", W), ("U", U), ("C", C)))
+        U, C = (v[:, None] if v.ndim == 1 else v for v in (U, C))
+        if W.ndim != 1:
+            raise ValueError(f"expected W of shape (m,), got {tuple(W.shape)}")
+        for name, value in (("U", U), ("C", C)):
+            if value.ndim != 2 or len(value) != len(W) or value.shape[-1] < 1:
+                raise ValueError(f"expected {name} of {len(W)} rows, got shape {tuple(value.shape)}")
+        if not (np.isfinite(dt) and dt > 0):
+            raise ValueError(f"expected a time step dt > 0, got {dt!r}")
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"expected activation among {list(ACTIVATIONS)}, got {activation!r}")
+        _check_parameterization(parameterization, W)
+        self.W, self.U, self.C = nn.Parameter(W), nn.Parameter(U), nn.Parameter(C)
+        self.dt, self.activation, self.parameterization = float(dt), activation, parameterization
+
+    diagonal = True
+
+    def recurrent(self) -> Float[Tensor, "m m"]:
+        """Return the recurrent weight as a matrix, whatever its parameterization."""
+        return torch.diag(self.parameterization(self.W))
+
+    def forward(self, x: Tensor, route: str = "scan") -> Float[Tensor, "batch time d_out"]:
+        """Map (batch, time, d_in) to (batch, time, d_out); "scan", "convolution" and "recurrence" agree to rounding."""
+        if x.ndim != 3 or x.shape[-1] != self.U.shape[1]:
+            raise ValueError(f"expected an input of shape (batch, time, {self.U.shape[1]}), got {tuple(x.shape)}")
+        if route not in ("scan", "convolution", "recurrence"):
+            raise ValueError(f"expected route 'scan', 'convolution' or 'recurrence', got {route!r}")
+        z = self.dt * self.parameterization(self.W)
+        A, drive = torch.exp(z), (x @ self.U.mT) * (self.dt * _expm1_over(z))  # (m,) and (batch, time, m)
+        if route == "scan":
+            h = linear_scan(A.expand_as(drive), drive)
+        elif route == "convolution":
+            powers = torch.exp(z[:, None] * torch.arange(x.shape[1], dtype=x.dtype, device=x.device))
+            h = causal_convolution(powers, drive.mT).mT
+        else:
+            h = [torch.zeros_like(drive[:, 0])]
+            for drive_k in drive.unbind(1):
+                h.append(A * h[-1] + drive_k)
+            h = torch.stack(h[1:], 1)
+        return ACTIVATIONS[self.activation](h) @ self.C
 
 
 class S4D(nn.Module):
@@ -382,6 +444,29 @@ def _check_parameterization(parameterization: Callable, W: Tensor) -> None:
         raise ValueError("expected a dense W of shape (m, m) with a parameterization of matrices, got (m,)")
     if W.ndim == 2 and isinstance(parameterization, Exp | Softplus | InverseSquare):
         raise ValueError("expected a diagonal W of shape (m,) with a parameterization of eigenvalues, got (m, m)")
+
+
+def _expm1_over(z: Tensor) -> Tensor:
+    # (e^z - 1) / z; near 0 it is 0/0 and its autograd cancels, so take the series
+    near = z.abs() < 0.5
+    series = torch.zeros_like(z)
+    for n in range(14, -1, -1):
+        series = 1.0 / math.factorial(n + 1) + torch.where(near, z, 0.0) * series
+    far = torch.where(near, 1.0, z)
+    return torch.where(near, series, torch.expm1(far) / far)
+
+
+def linear_scan(A: Float[Tensor, "batch time m"], drive: Float[Tensor, "batch time m"]) -> Tensor:
+    """Return h_k = A_k h_{k-1} + drive_k from h_{-1} = 0, in log2(time) steps that double what each h has seen.
+
+    Reference: blelloch1990prefix
+    """
+    h, reach = drive, 1
+    while reach < drive.shape[1]:
+        h = torch.cat([h[:, :reach], h[:, reach:] + A[:, reach:] * h[:, :-reach]], 1)
+        A = torch.cat([A[:, :reach], A[:, reach:] * A[:, :-reach]], 1)
+        reach *= 2
+    return h
 
 
 def causal_convolution(weights: Float[Tensor, "*channels time"], x: Float[Tensor, "batch *channels time"]) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cmlib.distances import KernelDistance, SequenceDistance
 from cmlib.kernels import ArrayLike, Kernel, Number
-from cmlib.models import RNN, LinearRNN
+from cmlib.models import RNN, SSM, LinearRNN
 from cmlib.parameterizations import STABLE, direct
 from cmlib.targets import LinearFunctional
 
@@ -255,7 +255,8 @@ def stable_perturbation_radius(curve: PerturbationCurve, level: Number | None = 
 
 def _reciprocal(curve: PerturbationCurve, beta: np.ndarray) -> np.ndarray:
     radii, inverse = curve.radii, 1 / np.maximum(curve.errors, np.finfo(float).tiny)
-    if np.isinf(curve.errors).any():
+    beyond = curve.errors[radii >= curve.stability_radius]
+    if np.isinf(beyond).any() and not np.isfinite(beyond).any():  # the pole; on a window errors go on past it
         radii, inverse = np.append(radii, curve.stability_radius), np.append(inverse, 0.0)
     order = np.argsort(radii)
     return np.interp(beta, radii[order], inverse[order])
@@ -272,7 +273,7 @@ class _Ball:
             raise ValueError(f"expected weights out of {tuple(self.center)}, got {self.weights}")
 
     def stability_radius(self) -> float:
-        if not isinstance(self.model, LinearRNN | RNN):
+        if not isinstance(self.model, LinearRNN | RNN | SSM):
             return np.nan
         if torch.linalg.eigvals(self.model.recurrent().detach().cpu().double()).real.max() >= 0:
             return 0.0
@@ -383,7 +384,7 @@ class _Ball:
             weight = self.center[name]
             along = weight / self._size(name, weight).clamp(min=1e-300)
             columns[name] = [along, along, along, along, -along]
-        if isinstance(self.model, LinearRNN | RNN):
+        if isinstance(self.model, LinearRNN | RNN | SSM):
             if "W" in self.weights:
                 slow, slowest = self._slower()
                 columns["W"] = [slow, slow, slowest, slowest, -slow]

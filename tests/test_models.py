@@ -9,7 +9,7 @@ from scipy import integrate, linalg, signal
 from torch import nn
 
 from cmlib import inputs, parameterizations
-from cmlib.models import ACTIVATIONS, RNN, S4D, LinearRNN, _Euler, _euler, causal_convolution
+from cmlib.models import ACTIVATIONS, RNN, S4D, SSM, LinearRNN, _Euler, _euler, causal_convolution, linear_scan
 
 RATES = np.array([0.05, 0.4, 3.0])
 WEIGHTS = np.array([1.0, -0.5, 2.0]), np.array([0.3, 1.0, 1.0])
@@ -394,3 +394,64 @@ def test_networks_take_a_parameterization_of_matrices():
             one([-1.0], [1.0], [1.0], parameterization=f)
         with pytest.raises(ValueError, match="expected a diagonal W"):
             one(M, U, c, parameterization=parameterizations.exp)
+
+
+def ssm(activation: str = "tanh", f=parameterizations.direct) -> SSM:
+    rng = np.random.default_rng(3)
+    W = f.inverse(-np.array([0.05, 0.4, 1.0, 1.9]))
+    U, C = rng.standard_normal((4, 2)), rng.standard_normal((4, 3))
+    return SSM(W, U, C, dt=0.3, activation=activation, parameterization=f)
+
+
+@pytest.mark.parametrize("f", parameterizations.PARAMETERIZATIONS.values())
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_state_space_layer_is_one_map_by_three_routes(activation, f):
+    model = ssm(activation, f)
+    for n in (1, 2, 37, 64):
+        x = two_channels(n)
+        scan, others = model(x), [model(x, route) for route in ("convolution", "recurrence")]
+        for other in others:
+            assert torch.allclose(scan, other, rtol=0, atol=1e-12)
+    slopes = [torch.autograd.grad(model(x, r).square().sum(), list(model.parameters())) for r in ("scan", "recurrence")]
+    for ours, theirs in zip(*slopes, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-10)
+
+
+def test_state_space_layer_without_activation_is_the_linear_network():
+    U, C = [1.0, -0.5, 2.0], [1.0, 1.0, -1.0]
+    layer, linear = SSM(-RATES, U, C, dt=0.1, activation="identity"), LinearRNN(-RATES, U, C, dt=0.1)
+    assert torch.allclose(layer(noise()), linear(noise()), rtol=0, atol=1e-12)
+    assert torch.equal(layer.recurrent(), linear.recurrent())
+
+
+def test_scan_takes_coefficients_that_change_with_time():
+    g = torch.Generator().manual_seed(0)
+    A, drive = (torch.rand(3, 21, 2, generator=g, dtype=torch.float64) for _ in range(2))
+    h, expected = torch.zeros(3, 2, dtype=torch.float64), []
+    for k in range(21):
+        h = A[:, k] * h + drive[:, k]
+        expected.append(h)
+    assert torch.allclose(linear_scan(A, drive), torch.stack(expected, 1), rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize(
+    "W, U, C, options, message",
+    [
+        (np.ones((2, 2)), [1, 1], [1, 1], {}, r"expected W of shape \(m,\)"),
+        ([-1.0], [1.0, 2.0], [1.0], {}, "expected U of 1 rows"),
+        ([-1.0], [1.0], np.ones((2, 1)), {}, "expected C of 1 rows"),
+        ([-1.0], [1.0], [1.0], {"dt": 0.0}, "expected a time step dt > 0"),
+        ([-1.0], [1.0], [1.0], {"activation": "sine"}, "expected activation among"),
+        ([-1.0], [1.0], [1.0], {"parameterization": parameterizations.dissipative}, "expected a dense W"),
+    ],
+)
+def test_state_space_layer_rejects(W, U, C, options, message):
+    with pytest.raises(ValueError, match=message):
+        SSM(W, U, C, **options)
+
+
+def test_state_space_layer_rejects_inputs_and_routes():
+    with pytest.raises(ValueError, match=r"expected an input of shape \(batch, time, 2\)"):
+        ssm()(noise())
+    with pytest.raises(ValueError, match="expected route"):
+        ssm()(two_channels(), "fft")

@@ -10,7 +10,7 @@ from scipy import linalg, optimize
 import cmlib
 from cmlib import kernels, models, parameterizations, targets
 from cmlib.distances import KernelDistance
-from cmlib.stability import PerturbationCurve, _Ball, crossing
+from cmlib.stability import PerturbationCurve, _Ball, crossing, stable_perturbation_radius
 
 LAMBDA = 0.7  # the rate of every one-neuron network below
 
@@ -355,6 +355,15 @@ def test_crossing_of_two_poles_is_their_intersection():
 
 def test_curves_that_stay_nested_never_cross():
     assert crossing(pole(0.5, 0.5), pole(0.8, 0.1)) == np.inf
+
+
+def test_errors_that_overflow_on_a_window_make_no_pole_at_the_stability_radius():
+    radii = np.array([0.0, 0.5, 1.0, 2.0, 400.0])
+    errors = np.array([1.0, 2.0, 3.0, 5.0, np.inf])  # finite past the radius 0.1
+    curve = PerturbationCurve(radii, errors, "worst_case", 0.1, True)
+    assert stable_perturbation_radius(curve, 2.0) == pytest.approx(0.5)
+    below = PerturbationCurve(radii, np.array([0.5, 1.0, 4.0, 8.0, np.inf]), "worst_case", 0.01, True)
+    assert 0.5 < crossing(curve, below) < 1.0
 
 
 def test_crossing_rejects_a_wider_model_that_starts_above():
