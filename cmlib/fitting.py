@@ -174,10 +174,12 @@ def _side_by_side(models: list, batches: Iterator, stepper: Callable, until: flo
 def _quasi_newton(model: nn.Module, x: Tensor, y: Tensor, steps: int, until: float) -> tuple[nn.Module, list]:
     model, losses = copy.deepcopy(model), []
     weights = [w for w in model.parameters() if w.requires_grad]
-    like = weights[0]
 
     def assign(values: np.ndarray) -> None:
-        nn.utils.vector_to_parameters(torch.tensor(values, dtype=like.dtype, device=like.device), weights)
+        parts = torch.from_numpy(values).split([w.numel() for w in weights])
+        with torch.no_grad():  # copied, as views into one vector would be aligned as no model expects
+            for w, part in zip(weights, parts, strict=True):
+                w.copy_(part.view_as(w))
 
     def loss_and_gradient(values: np.ndarray) -> tuple[float, np.ndarray]:
         assign(values)

@@ -226,12 +226,12 @@ class SSM(nn.Module):
         """Return the recurrent weight as a matrix, whatever its parameterization."""
         return torch.diag(self.parameterization(self.W))
 
-    def forward(self, x: Tensor, route: str = "scan") -> Float[Tensor, "batch time d_out"]:
-        """Map (batch, time, d_in) to (batch, time, d_out); "scan", "convolution" and "recurrence" agree to rounding."""
+    def forward(self, x: Tensor, route: str = "recurrence") -> Float[Tensor, "batch time d_out"]:
+        """Map (batch, time, d_in) to (batch, time, d_out); "recurrence", "convolution" and "scan" agree to rounding."""
         if x.ndim != 3 or x.shape[-1] != self.U.shape[1]:
             raise ValueError(f"expected an input of shape (batch, time, {self.U.shape[1]}), got {tuple(x.shape)}")
         if route not in ("scan", "convolution", "recurrence"):
-            raise ValueError(f"expected route 'scan', 'convolution' or 'recurrence', got {route!r}")
+            raise ValueError(f"expected route 'recurrence', 'convolution' or 'scan', got {route!r}")
         z = self.dt * self.parameterization(self.W)
         A, drive = torch.exp(z), (x @ self.U.mT) * (self.dt * _expm1_over(z))  # (m,) and (batch, time, m)
         if route == "scan":
@@ -307,7 +307,7 @@ class S4D(nn.Module):
             raise ValueError(f"expected route 'recurrence' or 'convolution', got {route!r}")
         z = self.eigenvalues()
         # (e^{lambda step} - 1) / lambda integrates the mode over a step
-        readout = 2 * torch.view_as_complex(self.C) * torch.expm1(z) / z * torch.exp(self.log_step)[:, None]
+        readout = 2 * torch.complex(*self.C.unbind(-1)) * torch.expm1(z) / z * torch.exp(self.log_step)[:, None]
         if route == "convolution":
             k = torch.arange(x.shape[1], dtype=x.dtype, device=x.device)
             kernel = torch.einsum("cm,cmt->ct", readout, torch.exp(z[..., None] * k)).real
