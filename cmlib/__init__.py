@@ -14,6 +14,7 @@ from cmlib.stability import (
     stability_radius,
     stable_perturbation_radius,
 )
+from cmlib.probing import Report, load_model, report
 from cmlib import reviews, images, figures, claims
 
 __version__ = "0.1.0"
@@ -41,6 +42,9 @@ __all__ = [
     "perturbation_error",
     "stability_radius",
     "stable_perturbation_radius",
+    "Report",
+    "report",
+    "load_model",
     "reviews",
     "images",
     "figures",
