@@ -47,6 +47,11 @@ def rooms_of(name, other):
     return control
 
 
+def the_recurrent_weight_alone(v):
+    right = v["worst_case"]
+    return {"worst_case": lambda f, weights, horizon: right(f, ("W",), horizon)}
+
+
 def everything_as(name, until, other, otherwise):
     def control(v):
         right = v["worst_case"]
@@ -88,9 +93,9 @@ CONTROLS = {
     "B-F4-direct": rooms_of("direct", "exp"),
     "B-F4a-bound": rooms_of("exp", "direct"),
     "B-F4b-bound": rooms_of("softplus", "direct"),
-    "B-F4-gain": lambda v: {"rooms": v["rooms"] | {("direct", np.inf): np.geomspace(0.9, 0.1, len(v["widths"])) ** 2}},
+    "B-F4-gain": lambda v: {"rooms": v["rooms"] | {("direct", np.inf): np.geomspace(0.3, 0.05, len(v["widths"]))}},
     "B-F4-all-window": everything_as("exp", lambda v: v["horizon"], "direct", lambda v: np.inf),
-    "B-F4-all-times": everything_as("exp", lambda v: np.inf, "exp", lambda v: v["horizon"]),
+    "B-F4-all-times": the_recurrent_weight_alone,
     "B-F4-all-times-gain": everything_as("exp", lambda v: np.inf, "direct", lambda v: np.inf),
     "B-F8a": direct_for_softplus("hardtanh"),
     "B-F8b": direct_for_softplus("tanh"),

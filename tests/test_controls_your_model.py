@@ -1,8 +1,8 @@
 """Negative controls of the chapter for a reader's own model, and the chapter on one."""
 
-import copy
 import dataclasses
 import os
+from types import SimpleNamespace
 
 import controls
 import papermill
@@ -17,20 +17,17 @@ def before(tmp_path_factory):
     return controls.run(CHAPTER, tmp_path_factory.mktemp("your-model"))
 
 
-def changed(name, kind, **values):
+def changed(name, of, /, **values):
     def control(v):
         found = v["reports"][name]
-        decays = {k: dataclasses.replace(d, **values) if k == kind else d for k, d in found.decays.items()}
+        decays = {k: dataclasses.replace(d, **values) if k == of else d for k, d in found.decays.items()}
         return {"reports": v["reports"] | {name: dataclasses.replace(found, decays=decays)}}
 
     return control
 
 
 def every_model_is_taken(v):
-    cmlib = copy.copy(v["cmlib"])
-    shadow = type("Shadow", (), {"__getattr__": lambda self, name: getattr(cmlib, name)})()
-    shadow.report = lambda model, **options: "a report"
-    return {"cmlib": shadow}
+    return {"cmlib": SimpleNamespace(report=lambda model, **options: "a report")}
 
 
 CONTROLS = {
