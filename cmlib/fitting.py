@@ -62,6 +62,7 @@ class FitResult:
         return length, start
 
 
+AT_ONCE = 128  # sequences over which the last loss is taken at once
 OPTIMIZERS = {
     "gd": torch.optim.SGD,
     "heavy_ball": partial(torch.optim.SGD, momentum=0.9),
@@ -163,8 +164,9 @@ def _side_by_side(models: list, batches: Iterator, stepper: Callable, until: flo
         stepper.step()
         losses.append(now.detach())
         x, y = following
-    with torch.no_grad():
-        losses.append(losses_of(weights, buffers, x, y))
+    with torch.no_grad():  # all there is may be more than fits at once
+        parts = list(zip(x.split(AT_ONCE), y.split(AT_ONCE), strict=True))
+        losses.append(sum(len(x) * losses_of(weights, buffers, x, y) for x, y in parts) / len(x))
     trained = [copy.deepcopy(model) for model in models]
     for i, model in enumerate(trained):
         model.load_state_dict({name: value[i].detach() for name, value in weights.items()}, strict=False)

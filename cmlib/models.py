@@ -340,15 +340,16 @@ class _Euler(torch.autograd.Function):
 
     @staticmethod
     def forward(x, W, U, b, c, dt, activation):
-        sigma = ACTIVATIONS[activation]
-        (batch, time, d_in), m = x.shape, len(W)
+        sigma, diagonal, (batch, time, _), m = ACTIVATIONS[activation], W.ndim == 1, x.shape, len(W)
         states = x.new_empty(time + 1, batch, m)  # h
         rates = x.new_empty(time, batch, m)  # sigma(W h + U x + b)
-        torch.addmm(b, x.transpose(0, 1).reshape(-1, d_in), U.mT, out=rates.view(-1, m))
+        with_one = torch.cat([x, torch.ones_like(x[..., :1])], 2)
+        Ub = torch.cat([U, b[:, None]], 1).mT
         states[0] = 0.0
         h = states.unbind(0)
-        for k, rate in enumerate(rates.unbind(0)):
-            rate.addcmul_(h[k], W) if W.ndim == 1 else rate.addmm_(h[k], W.mT)
+        for k, (rate, x_k) in enumerate(zip(rates.unbind(0), with_one.unbind(1), strict=True)):
+            torch.mm(x_k, Ub, out=rate)
+            rate.addcmul_(h[k], W) if diagonal else rate.addmm_(h[k], W.mT)
             rate.copy_(sigma(rate))
             torch.add(h[k], rate, alpha=dt, out=h[k + 1])
         return (states[1:] @ c).transpose(0, 1).contiguous(), states, rates
@@ -371,28 +372,28 @@ class _Euler(torch.autograd.Function):
         if torch.is_grad_enabled() or not states.numel():
             _, pullback = torch.func.vjp(lambda *v: _euler(*v, ctx.dt, ctx.activation), *tensors)
             return *pullback(dy), None, None
-        slope, diagonal = SLOPES[ctx.activation], W.ndim == 1
+        slope, diagonal, dt = SLOPES[ctx.activation], W.ndim == 1, ctx.dt
         dh = torch.zeros_like(states[0])
-        dW = torch.zeros_like(dh if diagonal else W)  # of a diagonal, for each sequence
-        with_bias = torch.cat([x, torch.ones_like(x[..., :1])], 2)  # (batch, time, d_in + 1)
-        dU = W.new_zeros(len(U), with_bias.shape[2])
-        steps = zip(states[:-1].unbind(0), rates.unbind(0), with_bias.unbind(1), dy.unbind(1), strict=True)
+        dW = torch.zeros_like(dh if diagonal else W)  # per dt; of a diagonal, for each sequence
+        with_one = torch.cat([x, torch.ones_like(x[..., :1])], 2)
+        dUb = W.new_zeros(len(U), with_one.shape[2])
+        steps = zip(states[:-1].unbind(0), rates.unbind(0), with_one.unbind(1), dy.unbind(1), strict=True)
         dx = []
         for h, rate, x_k, dy_k in reversed(list(steps)):
             dh.addmm_(dy_k, c.mT)
-            dz = slope(rate).mul_(dh).mul_(ctx.dt)
-            dU.addmm_(dz.mT, x_k)
+            dz = slope(rate).mul_(dh)  # per dt
+            dUb.addmm_(dz.mT, x_k)
             if diagonal:
                 dW.addcmul_(dz, h)
-                dh.addcmul_(dz, W)
+                dh.addcmul_(dz, W, value=dt)
             else:
                 dW.addmm_(dz.mT, h)
-                dh.addmm_(dz, W)
+                dh.addmm_(dz, W, alpha=dt)
             if ctx.needs_input_grad[0]:
-                dx.append(dz @ U)
+                dx.append(dt * (dz @ U))
+        dW, dUb = dt * (dW.sum(0) if diagonal else dW), dt * dUb
         dc = states[1:].flatten(0, 1).mT @ dy.transpose(0, 1).flatten(0, 1)
-        dx = torch.stack(dx[::-1], 1) if dx else None
-        return dx, dW.sum(0) if diagonal else dW, dU[:, :-1], dU[:, -1], dc, None, None
+        return torch.stack(dx[::-1], 1) if dx else None, dW, dUb[:, :-1], dUb[:, -1], dc, None, None
 
     @staticmethod
     def jvp(ctx, *tangents):
@@ -418,7 +419,7 @@ ACTIVATIONS = {
 }
 # sigma'(z) as a function of the value sigma(z)
 SLOPES = {
-    "tanh": lambda value: 1 - value * value,
+    "tanh": lambda value: torch.addcmul(value.new_ones(()), value, value, value=-1),
     "hardtanh": lambda value: (value.abs() < 1).to(value.dtype),
     "relu": lambda value: (value > 0).to(value.dtype),
     "identity": torch.ones_like,

@@ -407,7 +407,7 @@ def _verdict(
         told = ", ".join(f"{kind}: {d.kind}" for kind, d in decays.items())
         lines = [
             f"The kinds of input disagree about {name} ({told}); for a linear map they could not.",
-            "Inputs up to 10 are tried, and large ones can hold a gate shut. Look at the curves; n_steps makes them longer.",
+            "Inputs up to 10 are tried, and large ones can hold a gate shut. n_steps makes the curves longer.",
         ]
     else:
         how = "does not decay" if kinds == {"none"} else "decays more slowly than exponentially"
