@@ -191,7 +191,7 @@ class SSM(nn.Module):
         activation: "tanh", "hardtanh", "relu" or "identity".
         parameterization: raw weight -> eigenvalue.
 
-    Reference: wang2024stablessm, eq. (1)
+    Reference: wang2024stablessm, Thm 3.3
     """
 
     def __init__(

@@ -125,7 +125,7 @@ class Dissipative:
 
     It reaches every W with d|h|^2/dt < 0 along dh/dt = Wh. For diagonal M it is `exp`; -e^M of any M is not stable.
 
-    Reference: wang2024inverse, Sec. 4
+    Reference: wang2024inverse, Fig. 4, for matrices
     """
 
     def __call__(self, M: Float[Tensor, "*batch m m"]) -> Float[Tensor, "*batch m m"]:

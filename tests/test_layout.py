@@ -13,7 +13,7 @@ NUMERICS = {"torch", "numpy", "scipy", "matplotlib"}
 WORKFLOW = {path.stem for path in (ROOT / "workflow").glob("*.py")}
 # folder -> what its files may import besides the standard library
 ALLOWED = {
-    "cmlib": {"cmlib", "jaxtyping", "numba"} | NUMERICS,
+    "cmlib": {"cmlib", "jaxtyping", "numba", "sklearn"} | NUMERICS,  # sklearn for its digits
     "book": {"cmlib"} | NUMERICS,
     "workflow": {"papermill", "nbformat", "psutil", "yaml"} | WORKFLOW,
     "benchmarks": {"cmlib"} | NUMERICS,
