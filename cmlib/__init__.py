@@ -15,7 +15,8 @@ from cmlib.stability import (
     stable_perturbation_radius,
 )
 from cmlib.probing import Report, load_model, report
-from cmlib import reviews, images, figures, claims
+from cmlib import reviews, images, figures, claims, ensembles
+from cmlib.ensembles import Rows, ensemble
 
 __version__ = "0.1.0"
 __all__ = [
@@ -49,4 +50,7 @@ __all__ = [
     "images",
     "figures",
     "claims",
+    "ensembles",
+    "Rows",
+    "ensemble",
 ]

@@ -41,8 +41,15 @@ def title_of(notebook: dict) -> str:
     return next(line for line in first.splitlines() if line.startswith("# ")).removeprefix("# ").strip()
 
 
-def claims_of(notebook: dict) -> list[dict]:
-    return notebook["metadata"].get("cmlib", {}).get("claims", [])
+def record_of(notebook: dict) -> dict:
+    """Return what a run left in the notebook: its evidence, its address, a hash of its outputs, its machine."""
+    return notebook["metadata"].get("cmlib", {})
+
+
+def outputs_digest(notebook: dict, claims: list[dict]) -> str:
+    """Return a hash of what the cells printed and showed, and of the evidence, whatever the prose."""
+    outputs = [cell.get("outputs", []) for cell in code_cells(notebook)]
+    return hashlib.sha256(json.dumps([outputs, claims], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def figures_of(cell: dict) -> list[dict]:
@@ -51,16 +58,11 @@ def figures_of(cell: dict) -> list[dict]:
     return [out["metadata"]["cmlib"] for out in outputs if "cmlib" in out.get("metadata", {})]
 
 
-def normalised(notebook: dict, claims: list[dict]) -> str:
-    """Return the notebook's text without what changes from run to run, and with its claims."""
+def normalised(notebook: dict, record: dict) -> str:
+    """Return the notebook's text without what changes from run to run, and with its record."""
     import nbformat  # here, because half a second is much for a run with nothing to do
 
     notebook = nbformat.from_dict(notebook)
-    notebook.metadata = {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"file_extension": ".py", "name": "python", "pygments_lexer": "ipython3"},
-        "cmlib": {"claims": claims},
-    }
     for cell in notebook.cells:
         for key in ("papermill", "execution", "jupyter"):
             cell.metadata.pop(key, None)
@@ -68,6 +70,11 @@ def normalised(notebook: dict, claims: list[dict]) -> str:
             del cell.metadata["tags"]
         if cell.cell_type == "code":
             cell.outputs = _joined(cell.outputs)
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"file_extension": ".py", "name": "python", "pygments_lexer": "ipython3"},
+        "cmlib": record | {"content": outputs_digest(notebook, record.get("claims", []))},
+    }
     nbformat.validate(notebook)
     return nbformat.writes(notebook) + "\n"
 

@@ -1,0 +1,190 @@
+"""Ensembles: what an experiment gives for many seeds, read from a committed table or computed on the spot.
+
+An experiment is a function of a seed and of keyword values that returns rows: dicts in which texts and whole numbers
+say what a row is about, and numbers with a point, bools and arrays are what was measured. `make lab` runs it for every
+seed, one resumable job each, and writes the tables; the same call in a chapter reads them.
+"""
+
+import csv
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A tidy table: columns by name, each (n_rows,) or, for curves and weights, (n_rows, ...).
+
+    Args:
+        live_gap: by how many of the table's spreads the seeds computed here differ from it; nan where none was.
+        origin: one sentence on where the rows come from.
+    """
+
+    columns: dict[str, np.ndarray]
+    live_gap: float = float("nan")
+    origin: str = ""
+    keys: tuple[str, ...] = field(default=(), init=False)
+
+    def __post_init__(self) -> None:
+        names = [name for name, column in self.columns.items() if column.ndim == 1 and column.dtype.kind in "iU"]
+        object.__setattr__(self, "keys", tuple(names))
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.columns[name]
+
+    def __len__(self) -> int:
+        return len(self.columns["seed"])
+
+    def where(self, **keys: Any) -> "Rows":
+        """Return the rows with these keys.
+
+        Raises:
+            ValueError: when there is none.
+        """
+        chosen = np.ones(len(self), dtype=bool)
+        for name, wanted in keys.items():
+            chosen &= self.columns[name] == wanted
+        if not chosen.any():
+            raise ValueError(f"expected rows with {keys}, found none among {len(self)}")
+        return Rows({name: column[chosen] for name, column in self.columns.items()}, self.live_gap, self.origin)
+
+    def by_seed(self, name: str, **keys: Any) -> np.ndarray:
+        """Return a column as (n_seeds, n, ...): the rows with these keys, seeds in order, n in the table's order."""
+        rows = self.where(**keys)
+        seeds = np.unique(rows["seed"])
+        return np.stack([rows[name][rows["seed"] == seed] for seed in seeds])
+
+
+def ensemble(name: str, experiment: Callable[..., list[dict]], seeds: int, *, live: int = 0, **values: Any) -> Rows:
+    """Return the rows of an experiment for the seeds 0, 1, ...: from results/, or computed here for want of them.
+
+    Args:
+        name: of the table, as results/NAME.csv.
+        experiment: called as experiment(seed=seed, **values); returns one row or more, with the same columns.
+        seeds: how many the table holds.
+        live: how many of them are computed here as well and compared with the table.
+        values: numbers, texts or lists of them; other values than the table's own have no rows there, and are
+            computed here for max(live, 1) seeds.
+
+    Raises:
+        ValueError: on rows that are no table.
+    """
+    if wanted := os.environ.get("CMLIB_ENSEMBLE"):  # a job of the training stage: one seed of one table, and done
+        job = json.loads(wanted)
+        if job["name"] != name:
+            return None
+        raise Done(_columns(experiment, [job["seed"]], values), values, seeds)
+    table = _read(name, values)
+    if table is None:
+        count = max(live, 1)
+        origin = f"{name}: no rows for these values in results/; {count} of {seeds} seeds computed here"
+        print(origin)
+        return Rows(_columns(experiment, range(count), values), origin=origin)
+    origin = f"{name}: {len(np.unique(table['seed']))} seeds from results/{name}.csv"
+    gap = float("nan")
+    if live:
+        gap = spreads_apart(_columns(experiment, range(live), values), table)
+        origin += f", {live} of them computed again here"
+    print(origin)
+    return Rows(table, gap, origin)
+
+
+class Done(Exception):
+    """Ends a job of the training stage with its columns, values and number of seeds."""
+
+
+def spreads_apart(again: dict[str, np.ndarray], table: dict[str, np.ndarray]) -> float:
+    """Return how far rows computed again lie from the ensemble: the worst column's root mean square over rows.
+
+    In units of the standard deviation between seeds; positive columns that span a decade are compared by logarithm.
+    """
+    keys = Rows(table).keys
+    groups = _groups(table, [key for key in keys if key != "seed"])
+    found = []
+    for name, column in table.items():
+        if name in keys or column.ndim != 1 or column.dtype.kind not in "fb":
+            continue
+        here, column = again[name].astype(float), column.astype(float)
+        if (column > 0).all() and (here > 0).all() and column.max() > 10 * column.min():
+            here, column = np.log(here), np.log(column)
+        squares = []
+        for group, value in zip(_groups(again, [key for key in keys if key != "seed"]), here, strict=True):
+            same = np.array([other == group for other in groups])
+            if not same.any():
+                return float("inf")
+            mean, spread = column[same].mean(), column[same].std(ddof=1) if same.sum() > 1 else 0.0
+            floor = 1e-9 * max(1.0, abs(mean))  # what does not vary with the seed is equal to its last digits
+            squares.append(((value - mean) / max(spread, floor)) ** 2 if value != mean else 0.0)
+        found.append(np.sqrt(np.mean(squares)))
+    return float(max(found, default=0.0))
+
+
+def results_folder() -> Path | None:
+    """Return the project's results/: $CMLIB_RESULTS, or that of the nearest folder above; None outside it."""
+    if given := os.environ.get("CMLIB_RESULTS"):
+        return Path(given)
+    above = (folder / "results" for folder in (Path.cwd(), *Path.cwd().parents))
+    return next((folder for folder in above if (folder.parent / "_toc.yml").exists()), None)
+
+
+def _groups(columns: dict, keys: Sequence[str]) -> list[tuple]:
+    return list(zip(*(columns[key].tolist() for key in keys), strict=True)) if keys else [()] * len(columns["seed"])
+
+
+def _columns(experiment: Callable, seeds: Sequence[int], values: dict) -> dict[str, np.ndarray]:
+    rows = [{"seed": seed} | row for seed in seeds for row in experiment(seed=seed, **values)]
+    if not rows or any(row.keys() != rows[0].keys() for row in rows):
+        raise ValueError(f"expected rows of the same columns, got {[list(row) for row in rows[:3]]}")
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def _read(name: str, values: dict) -> dict[str, np.ndarray] | None:
+    folder = results_folder()
+    if folder is None or not (folder / f"{name}.json").exists():
+        return None
+    record = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    if record["values"] != json.loads(json.dumps(values)):
+        return None
+    return read_columns(folder / name)
+
+
+def read_columns(stem: Path) -> dict[str, np.ndarray]:
+    """Return the columns of stem.csv, and of stem.npz where there is one."""
+    with stem.with_name(stem.name + ".csv").open(newline="", encoding="utf-8") as file:
+        head, *lines = csv.reader(file)
+    columns = {name: _typed(column) for name, column in zip(head, zip(*lines, strict=True), strict=True)}
+    arrays = stem.with_name(stem.name + ".npz")
+    if arrays.exists():
+        with np.load(arrays) as file:
+            columns |= {name: file[name] for name in file.files}
+    return columns
+
+
+def write_columns(stem: Path, columns: dict[str, np.ndarray]) -> list[Path]:
+    """Write one number or word a row to stem.csv and everything longer to stem.npz; return the files."""
+    short = {name: column for name, column in columns.items() if column.ndim == 1}
+    with stem.with_name(stem.name + ".csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(short)
+        writer.writerows(zip(*(column.tolist() for column in short.values()), strict=True))
+    written = [stem.with_name(stem.name + ".csv")]
+    if long := {name: column for name, column in columns.items() if column.ndim > 1}:
+        np.savez_compressed(stem.with_name(stem.name + ".npz"), **long)
+        written.append(stem.with_name(stem.name + ".npz"))
+    return written
+
+
+def _typed(column: tuple[str, ...]) -> np.ndarray:
+    if set(column) <= {"True", "False"}:
+        return np.array([text == "True" for text in column])
+    for kind in (int, float):
+        try:
+            return np.array([kind(text) for text in column])
+        except ValueError:
+            continue
+    return np.array(column)

@@ -1,0 +1,1 @@
+"""Broken libraries, chapter by chapter, and with workflow/sabotage.py the claims that catch them."""
