@@ -5,7 +5,7 @@ PYTEST := $(RUN) -m pytest -q -n 2 --dist loadscope
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help environment book test site smoke paper bench update lint clean
+.PHONY: help environment book test check site smoke paper lab drift sabotage bench update lint clean
 
 help:  ## this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+): .*## /make \1\t/' | expand -t 14
@@ -14,30 +14,46 @@ environment:
 	@test -n "$(PYTHON)" || { echo "make: no python3 found; Python 3.11 is needed" >&2; exit 1; }
 	@$(PYTHON) workflow/environment.py
 
-book: environment  ## execute every chapter, check every claim, build the site into _build/html
+book: environment  ## execute every chapter, judge every claim, build the site into _build/html
 	$(RUN) workflow/build.py book
 
 test: environment  ## build the site from the committed outputs, then run every test and compare every notebook
 	$(RUN) workflow/build.py site
 	$(PYTEST) tests
 	@echo "re-executing the committed notebooks"
+	@rm -rf _build/nbval
 	@CMLIB_OUTPUT=$(CURDIR)/_build/nbval .venv/bin/python -m pytest -q -n 2 --dist loadscope --nbval \
 	  --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg book
+	$(RUN) workflow/compare.py _build/nbval/figures
+
+check: environment  ## what takes longer: small values on other machines and seeds, broken libraries, rows trained again
+	$(RUN) workflow/drift.py --slice
+	$(RUN) workflow/sabotage.py --today 3
+	$(RUN) workflow/train.py --today 3
 
 site: environment  ## build the site from the outputs committed with the chapters, executing nothing
 	$(RUN) workflow/build.py site
 
-smoke: environment  ## execute every chapter at its smallest values and check its claims
+smoke: environment  ## execute every chapter at its smallest values and judge its claims
 	$(RUN) workflow/build.py smoke
 
 paper: environment  ## as book, with the papers' own training protocol: hours without a GPU
 	$(RUN) workflow/build.py paper
 
+lab: environment  ## compute what the tables of results/ lack, one resumable job a seed: half an hour for all of them
+	$(RUN) workflow/build.py lab $(ENSEMBLE)
+
+drift: environment  ## the book on other instruction sets, threads and seeds: writes results/drift.csv, 45 minutes
+	$(RUN) workflow/drift.py
+
+sabotage: environment  ## every chapter on broken libraries: writes results/sabotage.csv
+	$(RUN) workflow/sabotage.py
+
 bench: environment  ## time each fast route against its plain twin
 	@for file in benchmarks/*.py; do echo "$$file"; .venv/bin/python "$$file" || exit 1; done
 
-update: environment  ## execute every chapter and put the new outputs into book/
-	$(RUN) workflow/build.py update
+update: environment  ## execute what changed and put the new outputs into book/; CHAPTER=linear/plateaus for one
+	$(RUN) workflow/build.py update $(CHAPTER)
 
 lint: environment  ## check style of code and notebooks, and format of the code
 	$(RUN) -m ruff check cmlib tests workflow benchmarks book

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 # A number that may differ between machines stands between these; tests/nbval_sanitize.cfg masks it.
 _OPEN, _CLOSE = "⟨", "⟩"
@@ -137,6 +136,8 @@ def _sample(name: str, value: Any, bounds: dict) -> Sample:
         raise ValueError(f"expected {name} to be one number, or two or more of an ensemble (n,), got {value!r}")
     n = values.size
     if values.dtype.kind == "b":
+        from scipy import stats  # here, because it takes a second, which few chapters need
+
         hits = int(values.sum())
         least = stats.beta.ppf(1 - CONFIDENCE, hits, n - hits + 1) if hits else 0.0
         most = stats.beta.ppf(CONFIDENCE, hits + 1, n - hits) if hits < n else 1.0

@@ -8,6 +8,7 @@ import csv
 import hashlib
 import html
 import json
+import os
 import platform
 import re
 import subprocess
@@ -119,11 +120,14 @@ def save(
         fig.savefig(folder / f"{name}.svg", metadata={"Date": None})
     plt.close(fig)
     data_file = _write_data(folder / name, data)
+    # chapter, preset, every parameter and the machine, as the workflow knows them
+    run = json.loads(os.environ.get("CMLIB_RUN") or "{}")
     provenance = {
         "figure": name,
         "alt": alt,
-        "parameters": parameters or {},
+        "parameters": run.pop("parameters", {}) | (parameters or {}),
         "seed": seed,
+        "run": run,
         "data": data_file.name,
         "data_sha256": hashlib.sha256(data_file.read_bytes()).hexdigest(),
         "versions": {"python": platform.python_version()} | {p: _version(p) for p in _PACKAGES},
@@ -369,8 +373,13 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
+    """Return the project's commit, "-modified" where its files differ from it; None outside a checkout of it."""
+    # never that of a repository around a copy of the project
+    root = next((p for p in (Path.cwd(), *Path.cwd().parents) if (p / "_toc.yml").exists()), None)
+    if root is None or not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty=-modified", "--abbrev=40", "--exclude=*"]
     try:
-        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

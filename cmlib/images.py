@@ -4,6 +4,7 @@ Either the 1,797 digits of 8 x 8 pixels that ship with scikit-learn, or the MNIS
 """
 
 import gzip
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def _idx(folder: Path, name: str, magic: int, shape: tuple[int, ...]) -> np.ndar
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         try:
             content = file.read(expected + 1)  # no more than that, whatever the file unpacks to
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise ValueError(f"expected a gzip file, got {path.name}: {error}") from error
     header = np.frombuffer(content[: 4 + 4 * len(shape)], dtype=">u4") if len(content) >= expected else []
     if len(header) and header[0] != magic:

@@ -206,7 +206,7 @@ def load_model(module: str, checkpoint: Any = None) -> Any:
     sys.path.insert(0, here)
     try:
         found = importlib.import_module(package)
-    except ImportError as error:
+    except (ImportError, SystemExit) as error:
         raise ValueError(f"expected a module {package!r} that can be imported: {error}") from error
     finally:
         sys.path.remove(here)
@@ -217,6 +217,8 @@ def load_model(module: str, checkpoint: Any = None) -> Any:
         model = make()
     except TypeError as error:
         raise ValueError(f"expected {module} to work without arguments: {error}") from error
+    except SystemExit as error:
+        raise ValueError(f"expected {module} to return a model, but it ends the process") from error
     if not callable(model):
         raise ValueError(f"expected {module} to return a model, got {type(model).__name__}")
     if checkpoint:

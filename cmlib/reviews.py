@@ -38,6 +38,16 @@ class Reviews:
     verdicts: Int[Tensor, " n"]
 
 
+class _Member(tarfile.TarInfo):
+    """A member whose extended header is not read into memory whatever size it says it has."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        # an ordinary file's content is not read here, a header's is
+        if not self.isreg() and self.size > LONGEST_REVIEW:
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        return super()._proc_member(archive)
+
+
 def load_reviews(path: Any, split: str = "train", limit: int | None = None) -> Reviews:
     """Read a split of the large movie review archive, aclImdb_v1.tar.gz, without unpacking it.
 
@@ -61,7 +71,7 @@ def load_reviews(path: Any, split: str = "train", limit: int | None = None) -> R
     wanted = re.compile(rf"(?:\./)?aclImdb/{split}/(pos|neg)/\d+_(?:10|[1-9])\.txt")
     found = {"pos": [], "neg": []}
     try:
-        with tarfile.open(path, mode="r:*") as archive:
+        with tarfile.open(path, mode="r:*", tarinfo=_Member) as archive:
             for member in archive:
                 match = wanted.fullmatch(member.name)
                 if not match or not member.isreg() or member.size > LONGEST_REVIEW:

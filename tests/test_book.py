@@ -1,5 +1,6 @@
 """Guards over the committed chapters; each guard is also shown a broken chapter, on which it must speak."""
 
+import ast
 import base64
 import copy
 import re
@@ -14,13 +15,15 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "workflow"))
 
 from chapters import chapters, pages, preset_values  # noqa: E402
+from evidence import evidence_of  # noqa: E402
 from notebooks import (  # noqa: E402
-    claims_of,
     code_cells,
     declared_parameters,
     figures_of,
     normalised,
+    outputs_digest,
     read_notebook,
+    record_of,
     source,
     tags,
     title_of,
@@ -53,14 +56,33 @@ def parameters_amiss(notebook):
 
 
 def claims_amiss(notebook):
-    checks = sum(len(re.findall(r"\bclaims?\.check\(|^\s*check\(", source(c), re.M)) for c in code_cells(notebook))
-    problems = [] if checks else ["no cell checks a claim"]
-    verdicts = re.findall(r"^(\S+) · measured .* · (PASS|FAIL)$", printed(notebook), re.MULTILINE)
-    kept = [claim["id"] for claim in claims_of(notebook)]
-    problems += [f"claim {name} failed" for name, verdict in verdicts if verdict == "FAIL"]
-    if sorted({name for name, _ in verdicts}) != sorted(kept):
-        problems.append(f"claims printed and claims in the metadata differ: {verdicts}, {kept}")
+    try:
+        rows = evidence_of(notebook)
+    except ValueError as error:
+        return [str(error)]
+    problems = [] if rows else ["nothing is checked or claimed"]
+    problems += [f"{row['kind']} {row['id']}: {row['verdict']}" for row in rows if row["verdict"] != "PASS"]
+    verdicts = re.findall(r"^(?:check|claim) (\S+) · .* · (PASS|FAIL|OPEN)$", printed(notebook), re.MULTILINE)
+    if dict(verdicts) != {row["id"]: row["verdict"] for row in rows}:
+        problems.append(f"what is printed and what the numbers give differ: {verdicts}")
     return problems
+
+
+def judging_drowns(notebook):
+    code = [source(cell) for cell in code_cells(notebook)]
+    calls = [
+        ast.get_source_segment(text, node)
+        for text in code
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("claims.check", "claims.claim")
+    ]
+    share = sum(map(len, calls)) / sum(map(len, code))
+    return [f"{share:.0%} of the code judges what the rest computes"] if share > 0.1 else []
+
+
+def altered(notebook):
+    kept = record_of(notebook)
+    return [] if kept["content"] == outputs_digest(notebook, kept["claims"]) else ["outputs are not those of a run"]
 
 
 def printed(notebook):
@@ -101,10 +123,11 @@ def figures_amiss(notebook):
 def not_normal(path):
     text = path.read_text(encoding="utf-8")
     notebook = read_notebook(path)
-    return [] if text == normalised(notebook, claims_of(notebook)) else ["not in normal form; run make update"]
+    return [] if text == normalised(notebook, record_of(notebook)) else ["not in normal form; run make update"]
 
 
-GUARDS = [not_executed, parameters_amiss, claims_amiss, stray_outputs, too_long_cells, figures_amiss]
+GUARDS = [not_executed, parameters_amiss, claims_amiss, judging_drowns, stray_outputs, too_long_cells, figures_amiss]
+GUARDS += [altered]
 
 
 @pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.__name__)
@@ -142,18 +165,24 @@ def good():
         "data": {"image/png": base64.b64encode(png).decode(), "text/plain": "Figure A"},
         "metadata": {"cmlib": {"figure": "A", "alt": "a line"}},
     }
-    line = {"output_type": "stream", "name": "stdout", "text": "a-1 · measured ⟨1⟩ · expected > 0 · PASS\n"}
-    return {
+    line = {"output_type": "stream", "name": "stdout", "text": "check a-1 · ⟨1⟩ · expected > 0 · PASS\n"}
+    one = {"value": 1.0, "spread": None, "n": None}
+    check = {"id": "a-1", "kind": "check", "measured": one, "rival": None, "expected": "> 0", "bounds": {"above": 0}}
+    table = "# Title\n\n| Check | Source |\n|:--|:--|\n| **a-1** it is positive | wang2024inverse |\n"
+    notebook = {
         "cells": [
-            {"cell_type": "markdown", "id": "title", "metadata": {}, "source": "# Title"},
+            {"cell_type": "markdown", "id": "title", "metadata": {}, "source": table},
             code("rate: float = 0.1  # per unit of time", 1, tags=["parameters"]),
             code("figures.save(fig)", 2, picture, mystnb={"figure": {"caption": "A.", "name": "fig-a"}}),
-            code("_ = claims.check(1)", 3, line),
+            code("analysis = 'of many characters, so that the call is a tenth of the code at most' * 9\n" * 3, 3),
+            code("_ = claims.check(1)", 4, line),
         ],
-        "metadata": {"cmlib": {"claims": [{"id": "a-1"}]}},
+        "metadata": {"cmlib": {"claims": [check]}},
         "nbformat": 4,
         "nbformat_minor": 5,
     }
+    notebook["metadata"]["cmlib"]["content"] = outputs_digest(notebook, [check])
+    return notebook
 
 
 @pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.__name__)
@@ -179,20 +208,22 @@ WIDE = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(8) + struct.pack(">II", 160
     ("guard", "harm"),
     [
         (not_executed, edit("cells", 2, "execution_count", to=None)),
-        (not_executed, edit("cells", 3, "execution_count", to=7)),
+        (not_executed, edit("cells", 4, "execution_count", to=7)),
         (parameters_amiss, edit("cells", 1, "metadata", to={})),
         (parameters_amiss, edit("cells", 1, "source", to="rate = 0.1  # per unit of time")),
         (parameters_amiss, edit("cells", 1, "source", to="rate: float = 0.1")),
         (parameters_amiss, edit("cells", 2, "metadata", "tags", to=["parameters"])),
-        (claims_amiss, edit("cells", 3, "source", to="print('a-1 · measured 1 · expected 1 · PASS')")),
-        (
-            claims_amiss,
-            edit("cells", 3, "outputs", 0, "text", to="a-1 · measured ⟨1⟩ · expected > 2 · FAIL\n"),
-        ),
+        (claims_amiss, edit("cells", 4, "outputs", to=[])),
+        (claims_amiss, edit("cells", 4, "outputs", 0, "text", to="check a-1 · ⟨1⟩ · expected > 2 · FAIL\n")),
         (claims_amiss, edit("metadata", "cmlib", "claims", to=[])),
-        (stray_outputs, edit("cells", 3, "outputs", to=[ERROR])),
-        (stray_outputs, edit("cells", 3, "outputs", to=[STDERR])),
-        (too_long_cells, edit("cells", 3, "source", to="1\n" * 19)),
+        (claims_amiss, edit("metadata", "cmlib", "claims", 0, "measured", "value", to=-1.0)),
+        (claims_amiss, edit("cells", 0, "source", to="# Title")),
+        (judging_drowns, edit("cells", 3, "source", to="1")),
+        (altered, edit("cells", 4, "outputs", 0, "text", to="check a-1 · ⟨2⟩ · expected > 0 · PASS\n")),
+        (altered, edit("metadata", "cmlib", "claims", 0, "measured", "value", to=2.0)),
+        (stray_outputs, edit("cells", 4, "outputs", to=[ERROR])),
+        (stray_outputs, edit("cells", 4, "outputs", to=[STDERR])),
+        (too_long_cells, edit("cells", 4, "source", to="1\n" * 19)),
         (figures_amiss, edit("cells", 2, "outputs", 0, "metadata", to={})),
         (figures_amiss, edit("cells", 2, "outputs", 0, "metadata", "cmlib", "alt", to=" ")),
         (figures_amiss, edit("cells", 2, "metadata", "mystnb", to={})),
@@ -207,7 +238,7 @@ def test_guard_speaks_on_a_broken_chapter(good, guard, harm):
 
 def test_guard_of_the_normal_form_speaks_on_papermill_metadata(good, tmp_path):
     path = tmp_path / "chapter.ipynb"
-    path.write_text(normalised(copy.deepcopy(good), claims_of(good)), encoding="utf-8")
+    path.write_text(normalised(copy.deepcopy(good), record_of(good)), encoding="utf-8")
     assert not_normal(path) == []
     path.write_text(path.read_text().replace('"name": "python3"\n', '"name": "mine"\n'), encoding="utf-8")
     assert not_normal(path) != []
@@ -250,10 +281,10 @@ def test_commands_on_the_reproduce_page_name_chapters_and_parameters_that_exist(
 
 def test_a_print_that_arrived_in_pieces_is_one_output():
     notebook = read_notebook(ROOT / "book" / f"{chapters()[0]}.ipynb")
-    whole = normalised(copy.deepcopy(notebook), claims_of(notebook))
+    whole = normalised(copy.deepcopy(notebook), record_of(notebook))
     cell = next(c for c in code_cells(notebook) if [o["output_type"] for o in c["outputs"]] == ["stream"])
     (output,) = cell["outputs"]
     cell["outputs"] = [{**output, "text": output["text"][:3]}, {**output, "text": output["text"][3:]}]
-    assert normalised(copy.deepcopy(notebook), claims_of(notebook)) == whole
+    assert normalised(copy.deepcopy(notebook), record_of(notebook)) == whole
     cell["outputs"][1]["name"] = "stderr"  # another stream stays apart
-    assert normalised(copy.deepcopy(notebook), claims_of(notebook)) != whole
+    assert normalised(copy.deepcopy(notebook), record_of(notebook)) != whole

@@ -1,13 +1,21 @@
+import itertools
 import json
 import math
+import sys
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from cmlib import claims
 
-WORDS = {"source": "wang2024inverse, Fig. 1b", "says": "the crossing point moves left"}
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "workflow"))
+
+from evidence import declared, evidence_of, tally, verdict  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -16,105 +24,199 @@ def output(tmp_path, monkeypatch):
     return tmp_path / "out"
 
 
-def recorded(output):
-    text = (output / "claims.json").read_text(encoding="utf-8")
-
-    def refuse(name):
-        raise AssertionError(f"{name} is not JSON")
-
-    return json.loads(text, parse_constant=refuse)
+def records(output):
+    return json.loads((output / "claims.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(
-    ("value", "bounds", "expected"),
+    ("value", "bounds", "passed"),
     [
-        (-0.5, {"below": -0.3}, "< -0.3"),
-        (2, {"above": 1}, "> 1"),
-        (0.2, {"above": 0.1, "below": 0.5}, "in (0.1, 0.5)"),
-        (3.14, {"equal": 3.0, "within": 0.2}, "= 3.0 ± 0.2"),
-        (7, {"equal": 7}, "= 7"),
-        (True, {"equal": True}, "= True"),
-        (np.bool_(False), {"equal": False}, "= False"),
-        (np.float32(0.25), {"below": 1.0}, "< 1"),
-        (torch.tensor(0.25), {"below": 1.0}, "< 1"),
-        (math.inf, {"above": 100.0}, "> 100"),
-        (math.inf, {"equal": math.inf}, "= inf"),
+        (0.5, {"below": 1.0}, True),
+        (1.0, {"below": 1.0}, False),
+        (math.nan, {"below": 1.0}, False),
+        (math.inf, {"below": 1.0}, False),
+        (math.inf, {"above": 1.0}, True),
+        (-math.inf, {"below": 1.0}, True),
+        (0.5, {"above": 0.0, "below": 1.0}, True),
+        (2.0, {"above": 0.0, "below": 1.0}, False),
+        (3, {"equal": 3}, True),
+        (4, {"equal": 3}, False),
+        (True, {"equal": True}, True),
+        (False, {"equal": True}, False),
+        (1.1, {"equal": 1.0, "within": 0.2}, True),
+        (1.3, {"equal": 1.0, "within": 0.2}, False),
+        (math.nan, {"equal": 1.0, "within": 0.2}, False),
+        (np.float64(0.5), {"below": 1}, True),
+        (torch.tensor(0.5), {"below": 1}, True),
     ],
 )
-def test_claim_that_holds_passes_and_is_recorded(output, value, bounds, expected):
-    claim = claims.check("a-1", value, **bounds, **WORDS)
-    assert claim.passed and claim.expected == expected
-    (record,) = recorded(output)
-    assert record | WORDS == record and record["id"] == "a-1" and record["passed"] is True
-    assert record["measured"] == ("inf" if value == math.inf else value)
+def test_check_holds_within_its_bounds_alone(value, bounds, passed, output, capsys):
+    found = claims.check("a-1", value, **bounds)
+    assert found.passed is passed
+    assert capsys.readouterr().out == f"{found}\n"
+    assert records(output)[0]["passed"] is passed
+
+
+def test_a_failing_claim_is_recorded_and_nothing_stops(output):
+    assert claims.claim("a-1", 2.0, rival=3.0, below=1.0).verdict == "FAIL"
+    assert [record["id"] for record in records(output)] == ["a-1"]
 
 
 @pytest.mark.parametrize(
-    ("value", "bounds"),
+    ("value", "rival", "passed"),
     [
-        (-0.3, {"below": -0.3}),
-        (1.0, {"above": 1.0}),
-        (0.6, {"above": 0.1, "below": 0.5}),
-        (3.14, {"equal": 3.0, "within": 0.1}),
-        (6, {"equal": 7}),
-        (False, {"equal": True}),
-        (math.nan, {"below": 1.0}),
-        (math.nan, {"equal": 0.0, "within": math.inf}),
-        (math.inf, {"below": 1e300}),
+        (0.5, 2.0, True),
+        (0.5, 0.7, False),  # the rival passes as well: no claim
+        (0.5, 1.0, True),  # on the bound it does not
+        (0.5, math.inf, True),
+        (0.5, math.nan, False),  # a rival without a number shows nothing
+        (2.0, 3.0, False),
     ],
 )
-def test_claim_that_does_not_hold_is_recorded_and_raises(output, capsys, value, bounds):
-    with pytest.raises(claims.ClaimFailed, match="a-1 .*FAIL"):
-        claims.check("a-1", value, **bounds, **WORDS)
-    assert recorded(output)[0]["passed"] is False
-    assert capsys.readouterr().out.endswith("FAIL\n")
+def test_claim_holds_for_its_object_and_fails_for_its_rival(value, rival, passed):
+    assert claims.claim("a-1", value, rival=rival, below=1.0).passed is passed
 
 
-def test_printed_line_marks_numbers_that_drift_and_prints_exact_ones_in_full(capsys):
-    claims.check("a-1", -1.23456, below=-0.3, **WORDS)
-    claims.check("a-2", 0.1 + 0.2, below=1.0, exact=True, **WORDS)
-    assert capsys.readouterr().out.splitlines() == [
-        "a-1 · measured ⟨-1.23⟩ · expected < -0.3 · PASS",
-        "a-2 · measured 0.30000000000000004 · expected < 1 · PASS",
-    ]
+def sample_of(mean, spread, n):
+    """n numbers with exactly this mean and standard deviation."""
+    x = np.linspace(-1, 1, n)
+    return mean + spread * x / x.std(ddof=1)
 
 
-def test_repeated_claim_replaces_the_record_in_its_place(output):
-    for name, value in (("a", 1), ("b", 2), ("a", 3)):
-        claims.check(name, value, above=0, **WORDS)
-    assert [(r["id"], r["measured"]) for r in recorded(output)] == [("a", 3), ("b", 2)]
-    assert [path.name for path in output.iterdir()] == ["claims.json"]
+@pytest.mark.parametrize(
+    ("mean", "spread", "n", "passed"),
+    [(0.5, 0.4, 8, True), (0.5, 0.6, 8, False), (0.5, 0.1, 4, None), (1.5, 0.1, 8, False)],
+)
+def test_an_ensemble_holds_by_its_spread_and_needs_five_members(mean, spread, n, passed):
+    found = claims.claim("a-1", sample_of(mean, spread, n), rival=2.0, below=1.0)
+    assert found.passed is passed
+    assert found.measured.n == n
+    assert float(found.measured.spread) == pytest.approx(spread, rel=1e-3)
+
+
+@pytest.mark.parametrize(("spread", "passed"), [(0.9, True), (1.1, False)])
+def test_a_rival_that_is_an_ensemble_fails_by_its_own_spread(spread, passed):
+    assert claims.claim("a-1", 0.5, rival=sample_of(2.0, spread, 8), below=1.0).passed is passed
+
+
+@pytest.mark.parametrize(("hits", "n"), [(10, 10), (9, 10), (20, 20), (18, 20), (3, 20), (0, 10)])
+@pytest.mark.parametrize("bound", [0.3, 0.5, 0.7])
+def test_a_share_holds_as_an_exact_binomial_test_says(hits, n, bound):
+    found = claims.claim("a-1", np.arange(n) < hits, rival=0.0, above=bound)
+    exact = stats.binomtest(hits, n, bound, alternative="greater").pvalue < 1 - claims.CONFIDENCE
+    assert found.passed == exact
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 10), (2, 10), (9, 10)])
+def test_the_share_of_a_rival_fails_as_an_exact_binomial_test_says(hits, n):
+    found = claims.claim("a-1", 0.9, rival=np.arange(n) < hits, above=0.5)
+    assert found.passed == (stats.binomtest(hits, n, 0.5, alternative="less").pvalue < 1 - claims.CONFIDENCE)
+
+
+def test_the_site_works_out_the_same_verdict_from_the_numbers(output):
+    samples = [0.5, 1.0, 2.0, math.inf, -math.inf, math.nan, 1, True, sample_of(0.4, 0.1, 6), sample_of(1.5, 1.0, 6)]
+    samples += [sample_of(0.5, 0.1, 3), np.arange(10) < 9, np.arange(10) < 1]
+    bounds = [{"below": 1.0}, {"above": 0.6}, {"above": 0.4, "below": 1.0}, {"equal": 1}, {"equal": 1.0, "within": 0.5}]
+    seen = set()
+    for value, rival, bound in itertools.product(samples, samples, bounds):
+        found = claims.claim("a-1", value, rival=rival, **bound)
+        assert verdict(json.loads(json.dumps(asdict(found)))) == found.passed, found
+        seen.add(found.passed)
+        if np.ndim(value) == 0:
+            found = claims.check("a-1", value, **bound)
+            assert verdict(json.loads(json.dumps(asdict(found)))) == found.passed, found
+    assert seen == {True, False, None}
+
+
+def test_second_check_of_an_id_replaces_the_first_in_place(output):
+    claims.check("a-1", 0.5, below=1)
+    claims.check("a-2", 0.5, below=1)
+    claims.check("a-1", 2, below=1)
+    assert [(record["id"], record["passed"]) for record in records(output)] == [("a-1", False), ("a-2", True)]
+
+
+def test_what_may_differ_between_machines_stands_between_marks(capsys):
+    claims.claim("a-1", 0.123456, rival=sample_of(2.0, 0.1, 5), below=1.0)
+    claims.check("a-2", 3, equal=3)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "claim a-1 · ⟨0.123⟩ · expected < 1 · rival ⟨2 ± 0.1 (n = 5)⟩ · PASS"
+    assert second == "check a-2 · 3 · expected = 3 · PASS"
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"below": None}, "expected a bound"),
-        ({"within": 0.1}, "within only together with equal"),
-        ({"equal": 1.0}, "either equal or below and above"),
-        ({"above": 2.0}, "expected above < below"),
-        ({"below": math.nan}, "expected below to be a number, got nan"),
-        ({"below": "1"}, "expected below to be one real number"),
-        ({"below": None, "equal": 0.0, "within": -1.0}, "expected within >= 0"),
-        ({"below": None, "equal": True}, "a bool to be compared with a bool"),
-        ({"value": True}, "for a bool"),
-        ({"value": "0.5"}, "expected value to be one real number"),
+        ({"id": "a 1"}, "expected id of letters"),
+        ({"id": ""}, "expected id of letters"),
+        ({"value": "1"}, "expected value to be one real number or a bool, got '1'"),
         ({"value": 1j}, "expected value to be one real number"),
-        ({"value": np.zeros(2)}, "expected value to be one real number"),
-        ({"id": "a b"}, "expected id of letters"),
-        ({"source": " "}, "expected source to be one line"),
-        ({"says": "two\nlines"}, "expected says to be one line"),
+        ({"below": None}, "expected a bound"),
+        ({"below": math.nan}, "expected below to be a number, got nan"),
+        ({"above": 2.0}, "expected above < below"),
+        ({"equal": 1.0}, "expected either equal or below and above"),
+        ({"within": 0.1}, "expected within >= 0, and only together with equal"),
+        ({"below": None, "equal": 1.0, "within": -0.1}, "expected within >= 0"),
     ],
 )
-def test_check_refuses_arguments_that_state_no_claim(output, change, message):
-    arguments = {"id": "a-1", "value": 0.5, "below": 1.0} | WORDS | change
+def test_arguments_that_state_nothing_are_refused(change, message, output):
+    arguments = {"id": "a-1", "value": 0.5, "below": 1.0} | change
     with pytest.raises(ValueError, match=message):
         claims.check(arguments.pop("id"), arguments.pop("value"), **arguments)
     assert not output.exists()
 
 
+@pytest.mark.parametrize("value", [[1.0], [[1.0, 2.0]], ["a", "b"], [1j, 2j]])
+def test_what_is_no_ensemble_is_refused(value):
+    with pytest.raises(ValueError, match="expected value to be one number, or two or more"):
+        claims.claim("a-1", value, rival=2.0, below=1.0)
+
+
 def test_output_folder_defaults_to_the_working_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("CMLIB_OUTPUT")
     monkeypatch.chdir(tmp_path)
-    claims.check("a-1", 1, equal=1, **WORDS)
+    claims.check("a-1", 1, equal=1)
     assert (tmp_path / "cmlib-output" / "claims.json").exists()
+
+
+TEXT = """Before.
+
+| Claim | Fails for | Source |
+|:--|:--|:--|
+| **a-1** it falls like $1/m$ | the mixture | wang2024inverse, Fig. 1 |
+
+| Check | Source |
+|:--|:--|
+| **a-2** two routes | glover1984optimal |
+
+| Width | Error |
+|:--|:--|
+| 2 | 0.1 |
+"""
+
+
+def notebook(text, *found):
+    record = {"claims": [json.loads(json.dumps(asdict(each))) for each in found]}
+    return {"cells": [{"cell_type": "markdown", "source": text}], "metadata": {"cmlib": record}}
+
+
+def test_tables_declare_and_the_run_measures():
+    one, two = claims.claim("a-1", 0.5, rival=2, below=1), claims.check("a-2", 2.0, below=1)
+    first, second = evidence_of(notebook(TEXT, one, two))
+    assert (first["against"], first["source"], first["verdict"]) == ("the mixture", "wang2024inverse, Fig. 1", "PASS")
+    assert (second["says"], second["verdict"]) == ("two routes", "FAIL")
+    rows = evidence_of(notebook(TEXT, one))
+    assert tally(rows) == "1 claim, 1 pass · 1 check, 0 pass, 1 NOT REACHED"
+
+
+def test_what_is_measured_must_be_declared_as_its_kind():
+    with pytest.raises(ValueError, match="check a-1 was measured, and no table"):
+        evidence_of(notebook(TEXT, claims.check("a-1", 0.5, below=1)))
+    with pytest.raises(ValueError, match="claim a-3 was measured, and no table"):
+        evidence_of(notebook(TEXT, claims.claim("a-3", 0.5, rival=2, below=1)))
+
+
+@pytest.mark.parametrize("row", ["| a-1 it falls | b | c |", "| **a-1** it falls | b |", "| **a-1** it falls | | c |"])
+def test_a_claim_without_name_rival_or_source_is_refused(row):
+    text = "| Claim | Fails for | Source |\n|:--|:--|:--|\n" + row
+    with pytest.raises(ValueError, match="expected a claim as"):
+        declared({"cells": [{"cell_type": "markdown", "source": text}]})

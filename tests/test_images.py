@@ -1,5 +1,6 @@
 """images: MNIST files are read as they are meant or refused with a reason; digits are what they say."""
 
+import contextlib
 import gzip
 import struct
 
@@ -66,6 +67,17 @@ def rewrite(folder, change):
 def test_wrong_files_are_refused(folder, change, message):
     rewrite(folder, change)
     with pytest.raises(ValueError, match=message):
+        images.mnist(folder)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_is_damaged_in_a_packed_file_is_a_clear_error_or_no_matter(folder, seed):
+    packed = folder / "train-images-idx3-ubyte.gz"
+    data, rng = bytearray(packed.read_bytes()), np.random.default_rng(seed)
+    for at in rng.integers(10, len(data), 3):
+        data[at] = rng.integers(256)
+    packed.write_bytes(data)
+    with contextlib.suppress(ValueError):
         images.mnist(folder)
 
 

@@ -205,6 +205,7 @@ def test_model_is_loaded_from_the_working_directory_with_its_weights(folder):
         ("models_of_mine:number", "expected a function or class 'number'"),
         ("models_of_mine:needs", "expected models_of_mine:needs to work without arguments"),
         ("models_of_mine:nothing", "expected models_of_mine:nothing to return a model, got NoneType"),
+        ("sys:exit", "expected sys:exit to return a model, but it ends the process"),
     ],
 )
 def test_wrong_modules_get_a_clear_message(folder, module, message):

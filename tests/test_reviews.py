@@ -106,6 +106,15 @@ def test_a_damaged_gzip_stream_is_a_clear_error(tmp_path):
         reviews.load_reviews(tmp_path / "damaged.tar.gz")
 
 
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_that_says_it_is_huge_is_not_read(tmp_path, kind):
+    header = tarfile.TarInfo("././@PaxHeader")
+    header.type, header.size = kind, 3 << 30
+    (tmp_path / "bomb.tar").write_bytes(header.tobuf(tarfile.USTAR_FORMAT) + bytes(1024))
+    with pytest.raises(ValueError, match="a header of 3221225472 bytes"):
+        reviews.load_reviews(tmp_path / "bomb.tar")
+
+
 def test_made_reviews_have_the_verdict_of_their_majority():
     made = reviews.made_reviews(300, generator())
     for text, verdict in zip(made.texts, made.verdicts.tolist(), strict=True):

@@ -23,19 +23,21 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "workflow"))
 
 from chapters import preset_values, typed_values  # noqa: E402
-from notebooks import merged  # noqa: E402
+from notebooks import merged, read_notebook  # noqa: E402
 from scorecard import page_body, record  # noqa: E402
-from stage import with_alt_and_links  # noqa: E402
+from stage import with_alt_and_links, with_badges, with_banner  # noqa: E402
 
 PARAMETERS = "rate: float = 0.5  # per unit of time\nwidths: list[int] = [2, 4]  # of the model"
 CLAIM = """from cmlib import claims, number
-_ = claims.check("{id}", number.NUMBER, below={bound}, source="s", says="s")"""
+_ = claims.claim("{id}", number.NUMBER, rival=7, below={bound})"""
+TABLE = "| Claim | Fails for | Source |\n|:--|:--|:--|\n| **{id}** the number is small | seven | wang2024inverse |\n"
 
 
 def write_chapter(project, name, *cells, prose="Prose."):
     notebook = nbformat.v4.new_notebook()
     parameters = nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
-    notebook.cells = [nbformat.v4.new_markdown_cell(f"# Chapter {name}\n\n{prose}"), parameters]
+    declared = "\n\n".join(TABLE.format(id=id) for id in re.findall(r'claims.claim\("(.*?)"', "".join(cells)))
+    notebook.cells = [nbformat.v4.new_markdown_cell(f"# Chapter {name}\n\n{prose}\n\n{declared}"), parameters]
     notebook.cells += [nbformat.v4.new_code_cell(cell) for cell in cells]
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
@@ -44,10 +46,10 @@ def write_chapter(project, name, *cells, prose="Prose."):
     nbformat.write(notebook, path)
 
 
-def run(project, command):
+def run(project, *command):
     environment = os.environ | {"PYTHONPATH": str(project)}
     return subprocess.run(
-        [sys.executable, "workflow/build.py", command],
+        [sys.executable, "workflow/build.py", *command],
         cwd=project,
         env=environment,
         capture_output=True,
@@ -66,7 +68,7 @@ def built(tmp_path_factory):
         shutil.copy(ROOT / name, project / name)
     (project / "workflow" / "presets.yml").write_text("smoke:\n  linear/one: {rate: 0.25}\n")
     (project / "requirements.lock").write_text("")
-    (project / "book" / "intro.md").write_text("# Intro\n\nSee {cite:t}`wang2024inverse`.\n")
+    (project / "book" / "intro.md").write_text("# Intro\n\nSee {cite:t}`wang2024inverse`.\n\n% evidence\n")
     pages = ["book/linear/one", "book/linear/two", "book/back/scorecard", "book/back/references"]
     toc = {"format": "jb-book", "root": "book/intro", "chapters": [{"file": page} for page in pages]}
     (project / "_toc.yml").write_text(yaml.safe_dump(toc))
@@ -89,10 +91,10 @@ def project(built, tmp_path):
 def test_book_prints_each_chapter_the_site_and_last_the_scorecard(built):
     project, out = built
     for name in ("one", "two"):
-        assert re.search(rf"^linear/{name}  book  \d+ s  1 claims, 1 pass$", out, re.MULTILINE)
-    assert out.splitlines()[-2:] == [f"site  {project}/_build/html/index.html", "2 claims, 2 pass"]
+        assert re.search(rf"^linear/{name}  book  \d+ s  1 claim, 1 pass · 0 checks, 0 pass$", out, re.MULTILINE)
+    assert out.splitlines()[-2:] == [f"site  {project}/_build/html/index.html", "2 claims, 2 pass · 0 checks, 0 pass"]
     scorecard = json.loads((project / "_build/html/scorecard.json").read_text())
-    assert [claim["chapter"] for claim in scorecard["claims"]] == ["linear/one", "linear/two"]
+    assert [claim["chapter"] for claim in scorecard["evidence"]] == ["linear/one", "linear/two"]
     page = (project / "_build/html/book/linear/one.html").read_text()
     assert re.search(r'href="[^"]*scorecard.html#claim-one"[^>]*><span[^>]*>0.25', page)
 
@@ -107,42 +109,99 @@ def test_nothing_is_done_twice_and_prose_alone_executes_nothing(project):
     assert "Better prose." in (project / "_build/html/book/linear/two.html").read_text()
 
 
-def test_library_edit_and_code_edit_execute_again_and_update_leaves_no_diff(project):
-    (project / "cmlib" / "number.py").write_text("NUMBER = 0.75\n")
+def test_what_counts_is_content_and_not_the_times_of_files(project):
+    module = project / "cmlib" / "number.py"
+    module.write_text('"""Documented."""\n\nNUMBER = 0.25  # the same\n')
+    done = run(project, "update")
+    assert done.stdout.count("up to date") == 2
+    times = module.stat()
+    module.write_text("NUMBER = 0.75\n")
+    os.utime(module, (times.st_atime, times.st_mtime - 1e6))  # an edit that looks older than every run
     done = run(project, "update")
     assert done.stdout.count("running") == 2 and done.stdout.count("updated") == 2
     committed = project / "book" / "linear" / "one.ipynb"
     first = committed.read_bytes()
     claim = json.loads(first)["metadata"]["cmlib"]["claims"][0]
-    assert claim["measured"] == 0.75 and b"papermill" not in first and b"shell.execute" not in first
-    done = run(project, "update")
-    assert "running" not in done.stdout and done.stdout.count("no change") == 2
-    with (project / "cmlib" / "number.py").open("a") as file:
-        file.write("# the same number\n")
-    done = run(project, "update")
-    assert done.stdout.count("running") == 2 and done.stdout.count("no change") == 2
+    assert claim["measured"]["value"] == 0.75 and b"papermill" not in first and b"shell.execute" not in first
+    executed = project / "_build/run/book/linear/two/executed.ipynb"
+    executed.write_text(executed.read_text()[:-100])  # damaged
+    done = run(project, "update", "linear/two")
+    assert done.stdout.count("running") == 1 and done.stdout.count("no change") == 1
     assert committed.read_bytes() == first
-    write_chapter(project, "two", CLAIM.format(id="two", bound=2))
-    assert run(project, "update").stdout.count("running") == 1
 
 
-def test_failing_claim_names_chapter_and_cell_and_the_other_chapter_finishes(project):
-    write_chapter(project, "one", "before = 1", CLAIM.format(id="one", bound=0.1))
-    write_chapter(project, "two", CLAIM.format(id="two", bound=2))
+def test_failing_claim_stops_nothing_and_is_red_wherever_it_stands(project):
+    write_chapter(project, "one", CLAIM.format(id="one", bound=0.1), "after = 1", prose="It is {claim}`one`.")
     done = run(project, "book")
-    assert done.returncode != 0
+    assert done.returncode == 1
+    assert re.search(r"linear/one  book  \d+ s  1 claim, 0 pass, 1 FAIL", done.stdout)
+    assert done.stdout.splitlines()[-1] == "linear/one: FAIL claim one: the number is small"
+    executed = read_notebook(project / "_build/run/book/linear/one/executed.ipynb")
+    assert executed["cells"][-1]["execution_count"] == 3  # the chapter went on to its end
+    page = (project / "_build/html/book/linear/one.html").read_text()
+    assert "badge-fail" in page and '<span class="fail">FAIL' in page
+    assert "Not everything holds on this copy" in (project / "_build/html/book/intro.html").read_text()
+    assert '<span class="fail">FAIL' in (project / "_build/html/book/back/scorecard.html").read_text()
+
+
+def test_crash_ends_one_chapter_whose_page_shows_what_was_committed_under_a_banner(project):
+    assert run(project, "update").returncode == 0
+    notebook = nbformat.read(project / "book/linear/one.ipynb", as_version=4)
+    notebook.cells[-1].source = "1 / 0"
+    nbformat.write(notebook, project / "book/linear/one.ipynb")
+    done = run(project, "book")
+    assert done.returncode == 1
     line = next(line for line in done.stdout.splitlines() if "FAILED" in line)
-    assert line.startswith("linear/one  book  FAILED in code cell [3] `from cmlib import claims, number`: ClaimFailed")
-    assert "one · measured ⟨0.25⟩ · expected < 0.1 · FAIL" in line
-    assert re.search(r"linear/two  book  \d+ s  1 claims, 1 pass", done.stdout)
+    assert line.startswith("linear/one  book  FAILED in code cell [2] `1 / 0`: ZeroDivisionError")
     assert (project / "_build/run/book/linear/one/failed.ipynb").exists()
-    assert "site  building" not in done.stdout and (project / "_build/html/index.html").exists()
+    page = (project / "_build/html/book/linear/one.html").read_text()
+    assert "crashed in code cell [2]" in page and "badge-pass" in page
+    assert done.stdout.splitlines()[-1] == "linear/one: crashed"
+    assert "running" in run(project, "book").stdout  # a crash is no result: it is tried again
+
+
+def test_site_names_outputs_that_are_stale_and_refuses_altered_ones(project):
+    assert run(project, "update").returncode == 0
+    path = project / "book/linear/one.ipynb"
+    good = path.read_text()
+    (project / "cmlib" / "number.py").write_text("NUMBER = 0.5\n")
+    done = run(project, "site")
+    assert done.returncode == 0 and "linear/one: stale: " in done.stdout
+    assert "come from other code" in (project / "_build/html/book/linear/one.html").read_text()
+    (project / "cmlib" / "number.py").write_text("NUMBER = 0.25\n")
+    edited = json.loads(good)
+    edited["metadata"]["cmlib"]["claims"][0]["measured"]["value"] = 9.0
+    edited["metadata"]["cmlib"]["claims"][0]["passed"] = True
+    path.write_text(json.dumps(edited))
+    done = run(project, "site")
+    assert done.returncode == 1 and "linear/one: altered: " in done.stdout
+    assert "linear/one: FAIL claim one" in done.stdout  # the verdict comes from the number, not from what is written
+    path.write_text(good)
+    done = run(project, "site")
+    assert done.returncode == 0 and "stale" not in done.stdout and "altered" not in done.stdout
 
 
 def test_cell_that_kills_its_kernel_fails_the_chapter(project):
     write_chapter(project, "one", "import os\nos.kill(os.getpid(), 9)", "after = 1")
-    done = run(project, "update")
+    done = run(project, "update", "linear/one")
     assert done.returncode != 0 and "linear/one  book  FAILED in code cell [2] `import os`: DeadKernel" in done.stdout
+
+
+def test_job_that_is_killed_is_named(project):
+    end = "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\nos.kill(os.getpid(), signal.SIGKILL)"
+    write_chapter(project, "one", end)
+    done = run(project, "update", "linear/one")
+    assert done.returncode == 1 and "linear/one  book  FAILED: it ended without a word" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", '{"cells": 1, "metadata": {}}', '{"cells": [{"cell_type": "code"}], "metadata": {}}']
+)
+def test_file_that_is_no_notebook_is_named(tmp_path, text):
+    path = tmp_path / "broken.ipynb"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"broken\.ipynb: not a notebook"):
+        read_notebook(path)
 
 
 def test_preset_values_reach_the_notebook_and_wrong_ones_are_refused_before_anything_runs(project):
@@ -270,15 +329,45 @@ def test_staged_figure_has_its_words_and_links_to_the_files_that_exist(tmp_path)
     assert len(with_alt_and_links(notebook, tmp_path / "none")["cells"]) == 1
 
 
+def claim(**changes):
+    sample = {"value": 0.12345, "spread": None, "n": None}
+    words = {"source": "a2024b and c1999d, Fig. 1", "says": "it falls", "against": "a stone", "kind": "claim"}
+    numbers = {"measured": sample, "rival": sample | {"value": 2.0}, "expected": "< 1", "bounds": {"below": 1.0}}
+    return {"chapter": "linear/one", "id": "A-1", "verdict": "PASS"} | words | numbers | changes
+
+
 def test_scorecard_cites_known_sources_and_refuses_one_id_in_two_chapters():
-    words = {"source": "a2024b and c1999d, Fig. 1", "says": "it falls", "expected": "< 1", "passed": True}
-    claims = [{"chapter": "linear/one", "id": "A-1", "measured": 0.12345} | words]
-    page = page_body(record(claims, "book"), {"linear/one": "One"}, "@article{a2024b,\n}")
-    assert "**1 claims, 1 pass.** From a run at the book preset" in page
+    page = page_body(record([claim()], "book"), {"linear/one": "One"}, "@article{a2024b,\n}", [])
+    assert "**1 claim, 1 pass · 0 checks, 0 pass.** From a run at the book preset" in page
     assert "(claim-a-1)=" in page and "  - 0.123\n" in page and "[PASS]{.pass}" in page
-    assert "  - {cite:t}`a2024b` and c1999d, Fig. 1" in page
-    with pytest.raises(ValueError, match="two chapters check a claim of the same id: A-1"):
-        record(claims * 2, "book")
+    assert "  - {cite:t}`a2024b` and c1999d, Fig. 1" in page and "  - a stone: 2\n" in page
+    with pytest.raises(ValueError, match="two statements have the same id: A-1"):
+        record([claim(), claim()], "book")
+
+
+def test_nothing_of_a_claim_becomes_html_on_the_scorecard():
+    harm = "<script>alert(1)</script>"
+    sample = {"value": harm, "spread": None, "n": None}
+    row = claim(says=f"{harm} where $a<b$", source=harm, against=harm, measured=sample, expected=harm)
+    page = page_body(record([row], "book"), {"linear/one": "One"}, "", [])
+    assert "<script" not in page and "$a<b$" in page
+
+
+def test_evidence_tables_become_badges_and_printed_verdicts_leave_the_page():
+    text = "Before.\n\n" + TABLE.format(id="A-1") + "\nAfter."
+    stream = nbformat.v4.new_output("stream", text="claim A-1 · 0.1 · expected < 1 · rival 2 · PASS\nkept\n")
+    code = nbformat.v4.new_code_cell("claims.claim(1)", outputs=[stream], metadata={"tags": ["hide-cell"]})
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text), code])
+    words, cell = with_badges(notebook, [claim(verdict="FAIL")], set())["cells"]
+    assert words["source"].startswith("Before.\n\n\n::::{margin}\n[FAIL]{.badge-fail} {ref}`A-1 <claim-a-1>`")
+    assert ":open:" in words["source"] and words["source"].endswith("After.")
+    assert cell["outputs"][0]["text"] == "kept\n" and "remove-input" in cell["metadata"]["tags"]
+
+
+def test_banner_stands_under_the_title():
+    cell = nbformat.v4.new_markdown_cell("(label)=\n# Title\n\nText.")
+    lines = with_banner({"cells": [cell]}, {"stale": "It is `old`."})["cells"][0]["source"].splitlines()
+    assert lines[1] == "# Title" and lines[3] == ":::{admonition} Stale" and lines[-1] == "Text."
 
 
 @pytest.fixture
@@ -327,6 +416,16 @@ def test_own_environment_that_is_not_whole_is_rebuilt(environment, capsys, harm,
     assert environment.main() is None
     assert capsys.readouterr().out.startswith(said)
     assert environment.runs() and not (environment.folder / "old").exists()
+
+
+def test_environment_behind_a_link_is_left_alone(environment, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "curse-of-memory").write_text("another project's\n")
+    (other / "precious").touch()
+    environment.folder.symlink_to(other)
+    assert ".venv is a link" in environment.main()
+    assert sorted(path.name for path in other.iterdir()) == ["curse-of-memory", "precious"]
 
 
 def test_foreign_environment_is_left_alone(environment):

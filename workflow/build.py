@@ -1,35 +1,32 @@
-"""One run of the workflow: take the lock, clear what a killed run left, let Snakemake work, sum up.
+"""One run of the workflow: take the lock, clear what a killed run left, let Snakemake work, publish, sum up.
 
-python workflow/build.py book|site|smoke|paper|update
+python workflow/build.py book|site|smoke|paper|update|lab [CHAPTER or ENSEMBLE ...]
+
+A chapter is executed when it has no whole run of today's code, whatever the times of its files say. Claims that fail
+and chapters that crash stop nothing: the site is built, they are listed last, and the exit status is 1.
 """
 
 import fcntl
+import json
 import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 from chapters import ROOT, RUNS, chapters, preset_values
-from notebooks import claims_of, merged, normalised, read_notebook
-from scorecard import tally
+from digests import chapter_digest, content_digest, digest
+from evidence import evidence_of, tally
+from lab import RESULTS, ensembles
+from notebooks import read_notebook
 
 BUILD = ROOT / "_build"
 LOG = BUILD / "snakemake.log"
 # Every process of a run carries this, so that the next run finds the kernels a killed one left behind.
 MARK = "CURSE_OF_MEMORY_RUN"
-# command -> (preset, Snakemake's target)
-COMMANDS = {
-    "book": ("book", "site"),
-    "site": ("committed", "site"),
-    "smoke": ("smoke", "chapters"),
-    "paper": ("paper", "site"),
-    "update": ("book", "chapters"),
-}
-# shown in README
-PICTURES = {"linear/memory-kernels": "B-F1b.png"}
+# command -> preset of its chapters
+COMMANDS = {"book": "book", "site": "committed", "smoke": "smoke", "paper": "paper", "update": "book", "lab": None}
 
 
 def left_over() -> list[psutil.Process]:
@@ -55,85 +52,186 @@ def end_left_over() -> int:
     return len(processes)
 
 
-def run_snakemake(preset: str, target: str) -> int:
-    threads = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+def run_snakemake(preset: str, targets: list[str]) -> None:
+    """Let Snakemake make the targets; what it could not make is missing afterwards."""
+    threads = {name: os.environ.get("OMP_NUM_THREADS", "1") for name in ("MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    threads = {"OMP_NUM_THREADS": "1"} | threads | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow" / "Snakefile")]
     # --nolock: our own lock is already held, and unlike Snakemake's it cannot outlive its process
     command += ["--cores", "all", "--keep-going", "--rerun-incomplete", "--nolock", "--quiet", "all"]
-    command += ["--config", f"preset={preset}", "--", target]
+    # what is out of date was taken away before, by content; times of files say nothing
+    command += ["--rerun-triggers", "code", "--config", f"preset={preset}", "--", *targets]
     with LOG.open("w") as log:
-        return subprocess.call(command, cwd=ROOT, stderr=log, env=os.environ | threads | {MARK: str(ROOT)})
+        subprocess.call(command, cwd=ROOT, stderr=log, env=os.environ | threads | {MARK: str(ROOT)})
 
 
-def executed(preset: str, chapter: str) -> Path:
+def read_json(path: Path) -> dict | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def whole(preset: str, chapter: str, values: dict) -> bool:
+    """Return whether a chapter's run is there, of today's code, complete and as it was left."""
+    folder = RUNS / preset / chapter
+    run = read_json(folder / "run.json")
+    if not run or run.get("crash") or run.get("digest") != chapter_digest(chapter, values):
+        return False
+    executed = folder / "executed.ipynb"
+    return executed.exists() and content_digest(executed) == run["content"]
+
+
+def execute(preset: str, wanted: list[str]) -> None:
+    """Execute the chapters that have no whole run."""
+    values = preset_values(preset)
+    for chapter in wanted:
+        if whole(preset, chapter, values[chapter]):
+            print(f"{chapter}  {preset}  up to date  {tally(evidence(preset, chapter))}", flush=True)
+        else:
+            shutil.rmtree(RUNS / preset / chapter, ignore_errors=True)
+    missing = [c for c in wanted if not (RUNS / preset / c / "run.json").exists()]
+    if missing:
+        run_snakemake(preset, [f"_build/run/{preset}/{chapter}/run.json" for chapter in missing])
+    for chapter in missing:
+        if not (RUNS / preset / chapter / "run.json").exists():
+            print(f"{chapter}  {preset}  FAILED: it ended without a word; see {LOG.relative_to(ROOT)}", flush=True)
+
+
+def evidence(preset: str, chapter: str) -> list[dict]:
+    path = RUNS / preset / chapter / "executed.ipynb"
     if preset == "committed":
-        return ROOT / "book" / f"{chapter}.ipynb"
-    return RUNS / preset / chapter / "executed.ipynb"
-
-
-def sum_up(preset: str, started: float) -> bool:
-    """Print a line for each chapter that had nothing to do, then the totals; False if a claim fails."""
-    claims = []
-    for chapter in chapters():
-        path = executed(preset, chapter)
-        own = claims_of(read_notebook(path)) if path.exists() else []
-        if preset != "committed" and path.exists() and path.stat().st_mtime < started:
-            print(f"{chapter}  {preset}  up to date  {tally(own)}")
-        claims += own
-    print(tally(claims), flush=True)
-    return all(claim["passed"] for claim in claims)
-
-
-def update() -> None:
-    """Put the new outputs into the chapters, whose prose may be newer than the run."""
-    for chapter in chapters():
         path = ROOT / "book" / f"{chapter}.ipynb"
-        new = read_notebook(executed("book", chapter))
-        text = normalised(merged(read_notebook(path), new), claims_of(new))
-        changed = text != path.read_text(encoding="utf-8")
-        if changed:
-            path.write_text(text, encoding="utf-8")
-        print(f"{chapter}  {'updated' if changed else 'no change'}")
-        if picture := PICTURES.get(chapter):
-            shutil.copyfile(RUNS / "book" / chapter / "figures" / picture, ROOT / "book" / "_static" / picture)
+    return evidence_of(read_notebook(path)) if path.exists() else []
 
 
-def main(name: str) -> int:
-    started = time.time()
-    preset, target = COMMANDS[name]
-    BUILD.mkdir(exist_ok=True)
-    with (BUILD / "lock").open("w") as lock:
+def site_state(preset: str) -> str:
+    """Return a hash of everything a site is made of."""
+    paths = [ROOT / "_config.yml", ROOT / "_toc.yml", *sorted((ROOT / "book").rglob("*"))]
+    paths += [*sorted((ROOT / "cmlib").rglob("*.py")), *sorted((ROOT / "workflow").glob("*.py"))]
+    paths += [*sorted(RESULTS.rglob("*")), *(RUNS / preset / chapter / "run.json" for chapter in chapters())]
+    skipped = ("__pycache__", "cmlib-output", ".ipynb_checkpoints")
+    kept = [path for path in paths if path.is_file() and not any(name in path.parts for name in skipped)]
+    return digest(preset, [(str(path.relative_to(ROOT)), content_digest(path)) for path in kept])
+
+
+def site(preset: str) -> dict[str, dict] | None:
+    """Build the site unless it is there already; return the pages' troubles, or None if it could not be built."""
+    from publish import HTML, publish
+
+    marker, state = BUILD / "site.json", site_state(preset)
+    before = read_json(marker)
+    if before and before["state"] == state and (HTML / "index.html").exists():
+        return before["troubles"]
+    marker.unlink(missing_ok=True)
+    built, troubles = publish(preset)
+    if built:
+        marker.write_text(json.dumps({"state": state, "troubles": troubles}), encoding="utf-8")
+    return troubles if built else None
+
+
+def sum_up(preset: str, troubles: dict[str, dict]) -> bool:
+    """Print the totals, and what does not hold last; return whether everything does."""
+    rows, wrong = [], []
+    for chapter in chapters():
+        own = evidence(preset, chapter)
+        rows += own
+        run = read_json(RUNS / preset / chapter / "run.json") or {}
+        if preset != "committed" and (not own or run.get("crash")):
+            wrong.append(f"{chapter}: crashed")
+        kinds = [kind for kind in ("altered", "stale") if kind in troubles.get(chapter, {})]
+        wrong += [f"{chapter}: {kind}: {troubles[chapter][kind]}" for kind in kinds]
+        bad = [row for row in own if row["verdict"] in ("FAIL", "NOT REACHED")]
+        wrong += [f"{chapter}: {row['verdict']} {row['kind']} {row['id']}: {row['says']}" for row in bad]
+    print(tally(rows), flush=True)
+    for line in wrong:
+        print(line, flush=True)
+    return all(": stale: " in line for line in wrong)
+
+
+def update(wanted: list[str]) -> None:
+    from update import update as put
+
+    for chapter in wanted:
+        if (RUNS / "book" / chapter / "executed.ipynb").exists():
+            print(f"{chapter}  {'updated' if put(chapter) else 'no change'}")
+        else:
+            print(f"{chapter}  not updated: its run crashed")
+
+
+def lab(names: list[str]) -> int:
+    """Compute what the tables of results/ lack, one job a seed, and gather them."""
+    known = ensembles()
+    if unknown := [name for name in names if name not in known]:
+        print(f"build: no ensemble {unknown[0]!r}; the ensembles are: {', '.join(known)}", file=sys.stderr)
+        return 2
+    stale = [e for e in known.values() if (e.name in names or not names) and e.state != "fresh"]
+    targets = []
+    for ensemble in stale:
+        folder = BUILD / "train" / ensemble.name
+        for seed in range(ensemble.seeds):
+            kept = read_json(folder / f"{seed}.json")
+            if kept and kept["digest"] != ensemble.digest:
+                (folder / f"{seed}.json").unlink()
+        (folder / "gathered").unlink(missing_ok=True)
+        targets.append(f"_build/train/{ensemble.name}/gathered")
+        print(f"{ensemble.name}  {ensemble.state}: {ensemble.seeds} seeds", flush=True)
+    if targets:
+        run_snakemake("book", targets)
+    left = [ensemble.name for ensemble in ensembles().values() if ensemble.state != "fresh"]
+    print(f"{len(known) - len(left)} of {len(known)} tables are fresh" + (f"; not {', '.join(left)}" if left else ""))
+    return 1 if left and not names else 0
+
+
+def main(name: str, given: list[str]) -> int:
+    preset = COMMANDS[name]
+    try:
+        BUILD.mkdir(exist_ok=True)
+        lock = (BUILD / "lock").open("w")
+    except OSError as error:
+        print(f"build: cannot write to {BUILD}: {error.strerror}", file=sys.stderr)
+        return 1
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             print("build: another run is at work in this folder; wait for it to finish", file=sys.stderr)
             return 1
         try:
-            if preset != "committed":
-                preset_values(preset)  # a wrong preset is one line here, and a traceback inside Snakemake
+            if ended := end_left_over():
+                print(f"ended {ended} processes left by a run that was killed")
+            return work(name, preset, given)
         except ValueError as error:
             print(f"build: {error}", file=sys.stderr)
             return 2
-        if ended := end_left_over():
-            print(f"ended {ended} processes left by a run that was killed")
-        try:
-            code = run_snakemake(preset, target)
         except KeyboardInterrupt:
             print("build: interrupted; the next run goes on from here", file=sys.stderr)
             return 130
         finally:
             end_left_over()
-        if code != 0:
-            print(f"build: FAILED; see the lines above and {LOG.relative_to(ROOT)}", file=sys.stderr)
-            return code
-        if name == "update":
-            update()
-        if target == "site":
-            print(f"site  {BUILD / 'html' / 'index.html'}")
-        return 0 if sum_up(preset, started) else 1
+
+
+def work(name: str, preset: str | None, given: list[str]) -> int:
+    if name == "lab":
+        return lab(given)
+    known = chapters()
+    if unknown := [chapter for chapter in given if chapter not in known]:
+        raise ValueError(f"no chapter {unknown[0]!r}; the chapters are: {', '.join(known)}")
+    wanted = given or known
+    if preset != "committed":
+        execute(preset, wanted)
+    if name == "update":
+        update(wanted)
+    troubles = {}
+    if name in ("book", "site", "paper"):
+        troubles = site(preset)
+        if troubles is None:
+            return 1
+        print(f"site  {BUILD / 'html' / 'index.html'}")
+    return 0 if sum_up(preset, troubles) else 1
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1] not in COMMANDS:
-        sys.exit(f"usage: python workflow/build.py {'|'.join(COMMANDS)}")
-    sys.exit(main(sys.argv[1]))
+    if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
+        sys.exit(f"usage: python workflow/build.py {'|'.join(COMMANDS)} [NAME ...]")
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

@@ -26,7 +26,7 @@ def without_docstrings(tree: ast.AST) -> str:
     for node in ast.walk(tree):
         match getattr(node, "body", None):
             case [ast.Expr(value=ast.Constant(value=str())), *_]:
-                node.body[0] = ast.Pass()
+                node.body = node.body[1:] or [ast.Pass()]
     return ast.dump(tree)
 
 

@@ -20,7 +20,7 @@ from chapters import PRESETS, ROOT, RUNS, preset_values, typed_values
 from digests import chapter_digest, content_digest
 from evidence import evidence_of, tally
 from machine import machine
-from notebooks import code_cells, normalised, read_notebook, source
+from notebooks import code_cells, default_values, normalised, read_notebook, source
 
 
 def execute(chapter: str, label: str, values: dict, folder: Path, say: Callable[[str], None]) -> dict:
@@ -32,7 +32,8 @@ def execute(chapter: str, label: str, values: dict, folder: Path, say: Callable[
     run = {"chapter": chapter, "preset": label, "values": values, "digest": chapter_digest(chapter, values)}
     run["machine"] = machine()
     os.environ["CMLIB_OUTPUT"] = str(folder)
-    os.environ["CMLIB_RUN"] = json.dumps({key: run[key] for key in ("chapter", "preset", "values", "machine")})
+    about = {"preset": label, "machine": run["machine"], "parameters": default_values(read_notebook(notebook)) | values}
+    os.environ["CMLIB_RUN"] = json.dumps({"chapter": chapter} | about)  # for the provenance of its figures
     try:
         done = papermill.execute_notebook(
             notebook,
@@ -105,6 +106,7 @@ def main() -> int:
     parser.add_argument("chapter", help="folder/name below book/, without .ipynb")
     parser.add_argument("--preset", default="book", choices=PRESETS)
     parser.add_argument("--keep-going", action="store_true", help="exit 0 whatever fails, as the workflow asks")
+    parser.add_argument("--label", help="folder of _build/run to write to; own-values with -p, else the preset")
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     options = parser.parse_args()
     try:
@@ -116,7 +118,7 @@ def main() -> int:
         print(f"execute: {error}", file=sys.stderr)
         return 2
     # a run with the reader's own values never lands among those the site is built from
-    label = "own-values" if own else options.preset
+    label = options.label or ("own-values" if own else options.preset)
     folder = RUNS / label / options.chapter
     try:
         shutil.rmtree(folder, ignore_errors=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from chapters import ROOT, chapters
 from digests import content_digest, ensemble_digest, ensembles_of
-from notebooks import code_cells, read_notebook, source, tags
+from notebooks import code_cells, default_values, read_notebook, source
 from scorecard import git_commit
 
 RESULTS = ROOT / "results"
@@ -53,16 +53,17 @@ def ensembles() -> dict[str, Ensemble]:
     """
     found = {}
     for chapter in chapters():
-        cells = code_cells(read_notebook(ROOT / "book" / f"{chapter}.ipynb"))
-        code = "\n".join(source(cell) for cell in cells)
-        declared = [node for cell in cells if "parameters" in tags(cell) for node in ast.parse(source(cell)).body]
-        values = {node.target.id: node.value for node in declared if isinstance(node, ast.AnnAssign)}
+        notebook = read_notebook(ROOT / "book" / f"{chapter}.ipynb")
+        code = "\n".join(source(cell) for cell in code_cells(notebook))
+        values = default_values(notebook)
         for name, call in ensembles_of(code):
             if name in found:
                 raise ValueError(f"two ensembles are called {name}: in {found[name].chapter} and {chapter}")
             seeds = call.args[2] if len(call.args) > 2 else next(k.value for k in call.keywords if k.arg == "seeds")
-            seeds = values.get(seeds.id, seeds) if isinstance(seeds, ast.Name) else seeds
-            found[name] = Ensemble(name, chapter, code, ast.literal_eval(seeds))
+            number = values.get(seeds.id) if isinstance(seeds, ast.Name) else ast.literal_eval(seeds)
+            if not isinstance(number, int) or number < 1:
+                raise ValueError(f"{chapter}: ensemble {name} has no number of seeds: {ast.unparse(seeds)}")
+            found[name] = Ensemble(name, chapter, code, number)
     return found
 
 

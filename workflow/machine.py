@@ -34,15 +34,27 @@ def _version(package: str) -> str | None:
         return None
 
 
+def instruction_set() -> str:
+    """Return the widest one torch uses here: AVX512, AVX2 or DEFAULT, as forced or as the CPU has it."""
+    if forced := os.environ.get("ATEN_CPU_CAPABILITY"):
+        return forced.upper()
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return "unknown"
+    wanted = {"AVX512": {"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma"}, "AVX2": {"avx2", "fma"}}
+    return next((name for name, needed in wanted.items() if needed <= flags), "DEFAULT")
+
+
 def machine() -> dict:
+    import numpy  # noqa: F401  whose BLAS is looked at; torch would take two seconds and brings its own
     import threadpoolctl
-    import torch
 
     libraries = {f"{p['internal_api']} {p.get('architecture', '')}".strip() for p in threadpoolctl.threadpool_info()}
     return {
         "cpu": cpu(),
-        "instruction_set": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
+        "instruction_set": instruction_set(),
+        "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
         "blas": sorted(libraries),
         "forced": {name: os.environ[name] for name in FORCED if name in os.environ},
         "system": platform.platform(),

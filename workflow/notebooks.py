@@ -8,7 +8,25 @@ from pathlib import Path
 
 
 def read_notebook(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Return a notebook's JSON.
+
+    Raises:
+        ValueError: naming the file, when it holds no notebook.
+    """
+    try:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        cells = notebook["cells"]
+        whole = isinstance(notebook["metadata"], dict) and all(
+            isinstance(cell["source"], str | list)
+            and isinstance(cell["metadata"], dict)
+            and (cell["cell_type"] != "code" or isinstance(cell["outputs"], list))
+            for cell in cells
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a notebook: {type(error).__name__}: {error}") from None
+    if not whole:
+        raise ValueError(f"{path}: not a notebook: a cell without source, metadata or outputs of its kind")
+    return notebook
 
 
 def source(cell: dict) -> str:
@@ -36,9 +54,24 @@ def declared_parameters(notebook: dict) -> dict[str, str]:
     return {s.target.id: ast.unparse(s.annotation) for s in statements if isinstance(s, ast.AnnAssign)}
 
 
+def default_values(notebook: dict) -> dict[str, object]:
+    """Return name -> value from the cell tagged `parameters`."""
+    cells = [source(cell) for cell in code_cells(notebook) if "parameters" in tags(cell)]
+    statements = ast.parse("\n".join(cells)).body
+    return {s.target.id: ast.literal_eval(s.value) for s in statements if isinstance(s, ast.AnnAssign)}
+
+
 def title_of(notebook: dict) -> str:
-    first = next(source(cell) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
-    return next(line for line in first.splitlines() if line.startswith("# ")).removeprefix("# ").strip()
+    """Return the title in the first cell.
+
+    Raises:
+        ValueError: when there is none.
+    """
+    first = source(notebook["cells"][0]) if notebook["cells"] else ""
+    titles = [line for line in first.splitlines() if line.startswith("# ")]
+    if not titles:
+        raise ValueError("a chapter begins with a title, `# ...`")
+    return titles[0].removeprefix("# ").strip()
 
 
 def record_of(notebook: dict) -> dict:
@@ -48,7 +81,7 @@ def record_of(notebook: dict) -> dict:
 
 def outputs_digest(notebook: dict, claims: list[dict]) -> str:
     """Return a hash of what the cells printed and showed, and of the evidence, whatever the prose."""
-    outputs = [cell.get("outputs", []) for cell in code_cells(notebook)]
+    outputs = [_whole_texts(cell.get("outputs", [])) for cell in code_cells(notebook)]
     return hashlib.sha256(json.dumps([outputs, claims], sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -56,6 +89,16 @@ def figures_of(cell: dict) -> list[dict]:
     """Return {figure, alt} of each figure among the cell's outputs."""
     outputs = cell.get("outputs", [])
     return [out["metadata"]["cmlib"] for out in outputs if "cmlib" in out.get("metadata", {})]
+
+
+def _whole_texts(value: object) -> object:
+    # a text is one string in memory and a list of lines in a file
+    if isinstance(value, dict):
+        return {key: _whole_texts(item) for key, item in value.items()}
+    if isinstance(value, list):
+        whole = value and all(isinstance(item, str) for item in value)
+        return "".join(value) if whole else [_whole_texts(item) for item in value]
+    return value
 
 
 def normalised(notebook: dict, record: dict) -> str:

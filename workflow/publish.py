@@ -47,11 +47,12 @@ def build() -> list[str]:
     return problems
 
 
-def main(preset: str) -> int:
-    start = time.monotonic()
+def publish(preset: str) -> tuple[bool, dict[str, dict]]:
+    """Build the site; return whether it is in place, and chapter -> what its page warns of."""
+    start, troubles = time.monotonic(), {}
     print("site  building ...", flush=True)
     try:
-        stage(preset)
+        troubles = stage(preset)
         problems = build()
     except ValueError as error:
         problems = [str(error)]
@@ -59,10 +60,6 @@ def main(preset: str) -> int:
         print(f"site  {problem}", flush=True)
     if problems:
         print(f"site  FAILED; see {LOG.relative_to(ROOT)}", flush=True)
-        return 1
-    print(f"site  {time.monotonic() - start:.0f} s", flush=True)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    else:
+        print(f"site  {time.monotonic() - start:.0f} s", flush=True)
+    return not problems, troubles

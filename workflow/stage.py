@@ -1,16 +1,64 @@
 """Stage the site's source: the book with its chapters' outputs, links to their files, and the scorecard."""
 
+import base64
+import copy
+import csv
+import gzip
 import json
+import re
 import shutil
 from pathlib import Path
 
 from chapters import ROOT, RUNS, chapters
-from notebooks import claims_of, figures_of, merged, read_notebook, title_of
-from scorecard import page_body, record
+from digests import chapter_digest
+from evidence import evidence_of, tables, tally
+from figure_data import FIGURES
+from lab import RESULTS, ensembles
+from notebooks import code_cells, figures_of, merged, outputs_digest, read_notebook, record_of, source, title_of
+from scorecard import label, page_body, record, table
 
 STAGE = ROOT / "_build" / "stage"
-PLACEHOLDER = "% scorecard"
-FILES = {"PNG": ".png", "SVG": ".svg", "data (CSV)": ".csv", "data (NPZ)": ".npz", "provenance": ".json"}
+PLACEHOLDER, BANNER = "% scorecard", "% evidence"
+FILES = {"PNG": ".png", "SVG": ".svg", "data (CSV)": ".csv", "data (NPZ)": ".npz", "data (JSON)": ".json.txt"}
+FILES["provenance"] = ".json"
+JUDGED = re.compile(r"^(check|claim) \S+ · .* · (PASS|FAIL|OPEN)\n?", re.MULTILINE)
+
+
+def crashed(chapter: str, preset: str) -> str | None:
+    """Return how the chapter's run at a preset ended, where it ended badly."""
+    folder = RUNS / preset / chapter
+    if not (folder / "run.json").exists():
+        return "it ended without a word; was it killed?"
+    return json.loads((folder / "run.json").read_text(encoding="utf-8")).get("crash")
+
+
+def trouble(chapter: str, preset: str) -> dict[str, str]:
+    """Return what a reader of the chapter's page must know of its outputs: kind of trouble -> one sentence."""
+    found = {}
+    if preset != "committed" and (crash := crashed(chapter, preset)):
+        found["crashed"] = f"This chapter's run crashed {crash}. The page shows the outputs committed before."
+    if preset == "committed" or found:
+        notebook = read_notebook(ROOT / "book" / f"{chapter}.ipynb")
+        kept = record_of(notebook)
+        if kept.get("content") != outputs_digest(notebook, kept.get("claims", [])):
+            found["altered"] = "The committed outputs of this chapter are not those its run left: they were altered."
+        elif not found and kept.get("digest") != chapter_digest(chapter, {}):
+            found["stale"] = "The committed outputs of this chapter come from other code or values than today's."
+    states = {e.name: e.state for e in ensembles().values() if e.chapter == chapter}
+    for state in ("stale", "altered"):
+        if names := [name for name, found_state in states.items() if found_state == state]:
+            word = "computed by other code than today's" if state == "stale" else "altered since they were computed"
+            found.setdefault(state, "")
+            found[state] += f" Tables {word}: {', '.join(names)}."
+    return {kind: text.strip() for kind, text in found.items()}
+
+
+def notebook_of(chapter: str, preset: str) -> dict:
+    """Return the chapter with the outputs of its run, or with its own where the run crashed or none is wanted."""
+    notebook = read_notebook(ROOT / "book" / f"{chapter}.ipynb")
+    if preset == "committed" or crashed(chapter, preset):
+        return notebook
+    return merged(notebook, read_notebook(RUNS / preset / chapter / "executed.ipynb"))
 
 
 def with_alt_and_links(notebook: dict, files: Path) -> dict:
@@ -20,42 +68,155 @@ def with_alt_and_links(notebook: dict, files: Path) -> dict:
         cells.append(cell)
         for figure in figures_of(cell):
             cell["metadata"].setdefault("mystnb", {}).setdefault("image", {})["alt"] = figure["alt"]
-            names = {label: figure["figure"] + suffix for label, suffix in FILES.items()}
-            links = [f"[{label}]({files.name}/{n})" for label, n in names.items() if (files / n).exists()]
+            names = {words: figure["figure"] + suffix for words, suffix in FILES.items()}
+            links = [f"[{words}]({files.name}/{n})" for words, n in names.items() if (files / n).exists()]
             if links:
                 text = ":::{div} figure-files\n" + " · ".join(links) + "\n:::"
                 cells.append({"cell_type": "markdown", "id": f"files-{len(cells)}", "metadata": {}, "source": text})
     return notebook | {"cells": cells}
 
 
-def stage_chapter(chapter: str, preset: str) -> dict:
-    """Write one chapter's page, with the outputs of the preset's run or with its own; return the notebook."""
-    page = STAGE / "book" / f"{chapter}.ipynb"
-    files = page.with_suffix(".files")
-    notebook = read_notebook(ROOT / "book" / f"{chapter}.ipynb")
-    if preset != "committed":
-        run = RUNS / preset / chapter
-        notebook = merged(notebook, read_notebook(run / "executed.ipynb"))
-        if (run / "figures").exists():
-            shutil.copytree(run / "figures", files)
-    notebook = with_alt_and_links(notebook, files)
-    page.write_text(json.dumps(notebook), encoding="utf-8")
+def with_badges(notebook: dict, evidence: list[dict], keys: set[str]) -> dict:
+    """Turn each evidence table into badges in the margin and a record to unfold, and take the printed lines away."""
+    known, notebook = {row["id"]: row for row in evidence}, copy.deepcopy(notebook)
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            lines = source(cell).splitlines()
+            for (first, last), rows in reversed(tables(source(cell))):
+                lines[first:last] = badges([known[row["id"]] for row in rows], keys)
+            cell["source"] = "\n".join(lines)
+            continue
+        for output in cell["outputs"]:
+            if output["output_type"] == "stream":
+                output["text"] = JUDGED.sub("", "".join(output["text"]))
+        cell["outputs"] = [o for o in cell["outputs"] if o["output_type"] != "stream" or o["text"].strip()]
+        if "hide-cell" in cell["metadata"].get("tags", []) and re.search(r"\bclaims\.(check|claim)\(", source(cell)):
+            cell["metadata"]["tags"] = [*cell["metadata"]["tags"], "remove-input"]
     return notebook
 
 
-def stage(preset: str) -> None:
-    """Fill `_build/stage` anew."""
+def badges(rows: list[dict], keys: set[str]) -> list[str]:
+    """Return the directives for one table of a chapter."""
+    margin = ["", "::::{margin}"]
+    for row in rows:
+        link = f"{{ref}}`{row['id']} <{label(row['id'])}>`"
+        margin += [f"[{row['verdict']}]{{.badge-{row['verdict'].split()[0].lower()}}} {link}", ""]
+    amiss = [row["id"] for row in rows if row["verdict"] != "PASS"]
+    opening = ["", f"::::{{dropdown}} The record: {tally(rows).replace(' · 0 checks, 0 pass', '')}"]
+    opening[1] = opening[1].replace("0 claims, 0 pass · ", "")
+    opening += [":class-container: record"] + ([":open:"] if amiss else [])
+    body = table(rows, keys)
+    return [*margin, "::::", *opening, "", *body, "::::", ""]
+
+
+def with_banner(notebook: dict, troubles: dict[str, str]) -> dict:
+    """Put what is wrong with a page's outputs under its title."""
+    if not troubles:
+        return notebook
+    first = notebook["cells"][0]
+    lines = source(first).splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("# ")) + 1
+    words = {"crashed": "danger", "altered": "danger", "stale": "warning"}
+    for kind, text in troubles.items():
+        text = text.replace("`", "'").replace("<", "&lt;").replace("{", "(").replace("}", ")")
+        banner = ["", f":::{{admonition}} {kind.capitalize()}", f":class: {words[kind]}", text, ":::", ""]
+        lines[at:at] = banner
+    cells = [first | {"source": "\n".join(lines)}, *notebook["cells"][1:]]
+    return notebook | {"cells": cells}
+
+
+def committed_files(notebook: dict, chapter: str, files: Path) -> None:
+    """Write what the project holds of each figure: the picture in the notebook and the committed numbers."""
+    kept = FIGURES / f"{chapter.replace('/', '-')}.json.gz"
+    numbers = json.loads(gzip.decompress(kept.read_bytes())) if kept.exists() else {}
+    files.mkdir(parents=True, exist_ok=True)
+    for cell in code_cells(notebook):
+        for output in cell["outputs"]:
+            name = output.get("metadata", {}).get("cmlib", {}).get("figure")
+            if name and "image/png" in output.get("data", {}):
+                (files / f"{name}.png").write_bytes(base64.b64decode("".join(output["data"]["image/png"])))
+    for name, columns in numbers.items():
+        if len({len(column) for column in columns.values()}) == 1:
+            with (files / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(columns)
+                writer.writerows(zip(*columns.values(), strict=True))
+        else:
+            (files / f"{name}.json.txt").write_text(json.dumps(columns) + "\n", encoding="utf-8")
+
+
+def ensemble_rows() -> list[dict]:
+    """Return what the scorecard says of each table of results/, and put its files beside the page."""
+    rows, folder = [], STAGE / "book" / "back" / "ensembles"
+    for ensemble in ensembles().values():
+        kept = ensemble.record()
+        for name in kept.get("files", []):
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(RESULTS / name, folder / name)
+        seconds = sorted(kept.get("seconds", []))
+        about = kept.get("machine", {})
+        rows.append(
+            {
+                "name": ensemble.name,
+                "chapter": ensemble.chapter,
+                "seeds": kept.get("seeds", 0),
+                "seconds": f"{seconds[len(seconds) // 2]:.0f}" if seconds else "",
+                "machine": f"{about.get('cpu', '')}, {about.get('instruction_set', '')}".strip(", "),
+                "state": ensemble.state,
+                "files": kept.get("files", []),
+            }
+        )
+    return rows
+
+
+def front_banner(evidence: list[dict], troubles: dict[str, dict]) -> str:
+    """Return what the first page says of the evidence: a count, and in red what is wrong."""
+    text = f"Counted on this copy: {tally(evidence)}; see the {{doc}}`scorecard </book/back/scorecard>`."
+    wrong = [
+        f"- {row['verdict']}: {{ref}}`{row['id']} <{label(row['id'])}>` in {{doc}}`/book/{row['chapter']}`"
+        for row in evidence
+        if row["verdict"] in ("FAIL", "NOT REACHED")
+    ]
+    for chapter, found in troubles.items():
+        wrong += [f"- {kind}: {{doc}}`/book/{chapter}`" for kind in found]
+    if not wrong:
+        return text
+    return "\n".join([":::{admonition} Not everything holds on this copy", ":class: danger", *wrong, ":::", "", text])
+
+
+def stage(preset: str) -> dict[str, dict]:
+    """Fill `_build/stage` anew; return chapter -> its troubles, where it has any."""
     shutil.rmtree(STAGE, ignore_errors=True)
     unwanted = shutil.ignore_patterns(".*", "__pycache__", "cmlib-output", "*.ipynb")
     shutil.copytree(ROOT / "book", STAGE / "book", ignore=unwanted)
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / name, STAGE / name)
-    notebooks = {chapter: stage_chapter(chapter, preset) for chapter in chapters()}
-    titles = {chapter: title_of(notebook) for chapter, notebook in notebooks.items()}
-    claims = [{"chapter": chapter} | claim for chapter, nb in notebooks.items() for claim in claims_of(nb)]
-    scorecard = record(claims, preset)
+    bibliography = (STAGE / "book" / "references.bib").read_text(encoding="utf-8")
+    keys = set(re.findall(r"^@\w+\{(\w+),", bibliography, re.MULTILINE))
+    titles, evidence, troubles = {}, [], {}
+    for chapter in chapters():
+        notebook = notebook_of(chapter, preset)
+        own = [{"chapter": chapter} | row for row in evidence_of(notebook)]
+        page = STAGE / "book" / f"{chapter}.ipynb"
+        files = page.with_suffix(".files")
+        if preset != "committed" and (RUNS / preset / chapter / "figures").exists():
+            shutil.copytree(RUNS / preset / chapter / "figures", files)
+        else:
+            committed_files(notebook, chapter, files)
+        if found := trouble(chapter, preset):
+            troubles[chapter] = found
+        titles[chapter] = title_of(notebook)
+        evidence += own
+        notebook = with_banner(with_badges(notebook, own, keys), troubles.get(chapter, {}))
+        page.write_text(json.dumps(with_alt_and_links(notebook, files)), encoding="utf-8")
+    scorecard = record(evidence, preset)
     text = json.dumps(scorecard, indent=1, ensure_ascii=False) + "\n"
     (STAGE / "scorecard.json").write_text(text, encoding="utf-8")
-    page = STAGE / "book" / "back" / "scorecard.md"
-    body = page_body(scorecard, titles, (STAGE / "book" / "references.bib").read_text(encoding="utf-8"))
-    page.write_text(page.read_text(encoding="utf-8").replace(PLACEHOLDER, body), encoding="utf-8")
+    body = page_body(scorecard, titles, bibliography, ensemble_rows())
+    for name, mark, new in (
+        ("back/scorecard.md", PLACEHOLDER, body),
+        ("intro.md", BANNER, front_banner(evidence, troubles)),
+    ):
+        page = STAGE / "book" / name
+        page.write_text(page.read_text(encoding="utf-8").replace(mark, new), encoding="utf-8")
+    return troubles

@@ -9,16 +9,17 @@ from sphinx.util.docutils import SphinxRole
 
 
 class ClaimRole(SphinxRole):
-    """{claim}`B-F1b-left-shift` shows the number that claim measured, linked to its row of the scorecard."""
+    """{claim}`B-F1b-left-shift` shows the number measured, with its spread, linked to its row of the scorecard."""
 
     def run(self):
         scorecard = Path(self.env.srcdir) / "scorecard.json"
-        claims = json.loads(scorecard.read_text(encoding="utf-8"))["claims"] if scorecard.exists() else []
-        measured = {claim["id"]: claim["measured"] for claim in claims}.get(self.text)
-        if measured is None:
+        rows = json.loads(scorecard.read_text(encoding="utf-8"))["evidence"] if scorecard.exists() else []
+        found = {row["id"]: row for row in rows}.get(self.text)
+        if found is None:
             message = self.inliner.reporter.warning(f"no claim {self.text!r} was checked", line=self.lineno)
             return [nodes.problematic(self.rawtext, self.rawtext)], [message]
-        text = f"{measured:.3g}".replace("-", "−") if isinstance(measured, float) else str(measured)
+        text = shown(found["measured"])
+        classes = ["fail"] if found["verdict"] in ("FAIL", "NOT REACHED") else []
         label = "claim-" + self.text.lower().replace(".", "-")
         options = {
             "refdomain": "std",
@@ -27,8 +28,19 @@ class ClaimRole(SphinxRole):
             "refexplicit": True,
             "refwarn": True,
         }
-        link = pending_xref(self.rawtext, nodes.inline("", text), refdoc=self.env.docname, **options)
+        link = pending_xref(self.rawtext, nodes.inline("", text, classes=classes), refdoc=self.env.docname, **options)
         return [link], []
+
+
+def shown(measured):
+    """Return three digits of a number; an ensemble's mean or share with its spread and how many."""
+    if measured is None:
+        return "(not reached)"
+    value = measured["value"]
+    text = f"{value:.3g}" if isinstance(value, float) else str(value)
+    if measured.get("n") is not None:
+        text += f" ± {float(measured['spread']):.2g} (n = {measured['n']})"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def drop_thebe(app, pagename, templatename, context, doctree):
