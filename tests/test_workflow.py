@@ -340,7 +340,7 @@ def test_scorecard_cites_known_sources_and_refuses_one_id_in_two_chapters():
     page = page_body(record([claim()], "book"), {"linear/one": "One"}, "@article{a2024b,\n}", [])
     assert "**1 claim, 1 pass · 0 checks, 0 pass.** From a run at the book preset" in page
     assert "(claim-a-1)=" in page and "  - 0.123\n" in page and "[PASS]{.pass}" in page
-    assert "  - {cite:t}`a2024b` and c1999d, Fig. 1" in page and "  - a stone: 2\n" in page
+    assert "  - {cite:t}`a2024b` and c1999d, Fig. 1" in page and "  - 2: a stone\n" in page
     with pytest.raises(ValueError, match="two statements have the same id: A-1"):
         record([claim(), claim()], "book")
 
@@ -426,6 +426,15 @@ def test_environment_behind_a_link_is_left_alone(environment, tmp_path):
     environment.folder.symlink_to(other)
     assert ".venv is a link" in environment.main()
     assert sorted(path.name for path in other.iterdir()) == ["curse-of-memory", "precious"]
+
+
+def test_folder_that_cannot_be_written_is_one_clear_line(environment, project):
+    (environment.folder.parent / "_build").write_text("in the way")
+    assert re.fullmatch(r"cannot write to \S+_build: .+", environment.main())
+    shutil.rmtree(project / "_build")
+    (project / "_build").write_text("in the way")
+    done = run(project, "book")
+    assert done.returncode == 1 and re.fullmatch(r"build: cannot write to \S+_build: .+\n", done.stderr)
 
 
 def test_foreign_environment_is_left_alone(environment):

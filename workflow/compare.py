@@ -6,14 +6,13 @@ A number may move by TOLERANCE of its size, or by twice what `make drift` saw it
 SMALL are rounding errors, alike whatever their digits.
 """
 
-import gzip
 import json
 import re
 import sys
 from pathlib import Path
 
-from chapters import ROOT
-from figure_data import FIGURES, gathered
+from chapters import ROOT, chapters
+from figure_data import gathered, kept
 
 TOLERANCE, SMALL = 0.02, 1e-9
 MOVES = ROOT / "results" / "drift-numbers.json"
@@ -84,9 +83,8 @@ def columns_apart(figure: str, kept: dict, found: dict) -> dict[str, float]:
 def figures_apart(folder: Path) -> list[str]:
     """Return what differs between the committed data of the figures and those found in a folder."""
     found, moves, problems = gathered(folder), known_moves(), []
-    for path in sorted(FIGURES.glob("*.json.gz")):
-        kept = json.loads(gzip.decompress(path.read_bytes()))
-        for figure, columns in kept.items():
+    for chapter in chapters():
+        for figure, columns in kept(chapter).items():
             if figure not in found:
                 problems.append(f"{figure}: no data")
                 continue

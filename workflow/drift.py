@@ -5,7 +5,6 @@ python workflow/drift.py --slice    two of them at the smoke preset; fails where
 """
 
 import csv
-import gzip
 import json
 import os
 import statistics
@@ -17,7 +16,7 @@ from pathlib import Path
 from chapters import ROOT, RUNS, chapters
 from compare import columns_apart, move, printed_numbers
 from evidence import distance, evidence_of
-from figure_data import FIGURES, gathered
+from figure_data import gathered, kept
 from notebooks import code_cells, declared_parameters, read_notebook
 
 TABLE, NUMBERS = ROOT / "results" / "drift.csv", ROOT / "results" / "drift-numbers.json"
@@ -111,8 +110,7 @@ def moves() -> dict[str, float]:
     found: dict[str, float] = {}
     machines = [variant for variant, (_, seed) in VARIANTS.items() if seed is None and variant != "native"]
     for chapter in chapters():
-        kept = FIGURES / f"{chapter.replace('/', '-')}.json.gz"
-        drawn = json.loads(gzip.decompress(kept.read_bytes())) if kept.exists() else {}
+        drawn = kept(chapter)
         reference = code_cells(read_notebook(ROOT / "book" / f"{chapter}.ipynb"))
         for variant in machines:
             folder = RUNS / label(variant) / chapter

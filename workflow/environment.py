@@ -83,16 +83,17 @@ def main():
         return f"Python 3.11 is needed, but {sys.executable} is {found}; try: make PYTHON=/path/to/python3.11"
     if os.path.islink(VENV):
         return ".venv is a link to another folder, which is left alone; remove the link, then run make again"
-    try:
-        os.makedirs(os.path.dirname(LOG), exist_ok=True)
-    except OSError as error:
-        return "cannot write to " + os.path.dirname(LOG) + ": " + str(error.strerror)
     state, found = wanted_state(), found_state()
     if found == state and runs():
         return None
     if os.path.lexists(VENV) and found is None and not (os.path.isdir(VENV) and not os.listdir(VENV)):
         return ".venv was not made by this Makefile; move it away or delete it, then run make again"
-    with open(LOG + ".lock", "w") as lock:
+    try:
+        os.makedirs(os.path.dirname(LOG), exist_ok=True)
+        lock = open(LOG + ".lock", "w")  # noqa: SIM115, closed below
+    except OSError as error:
+        return "cannot write to " + os.path.dirname(LOG) + ": " + str(error.strerror)
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -85,7 +85,7 @@ def table(rows: list[dict], keys: set[str], labels: bool = False) -> list[str]:
         if labels and row.get("range"):
             lines[-1] += f"; seen from {row['range']['least']} to {row['range']['greatest']}"
         if rivals:
-            lines.append(f"  - {plain(row['against'])}: {number(row['rival'])}")
+            lines.append(f"  - {number(row['rival'])}: {plain(row['against'])}")
         lines.append(f"  - [{row['verdict']}]{{.{WORDS[row['verdict']]}}}")
     return [*lines, ":::"]
 

@@ -3,16 +3,16 @@
 import base64
 import copy
 import csv
-import gzip
 import json
 import re
 import shutil
 from pathlib import Path
 
+import figure_data
 from chapters import ROOT, RUNS, chapters
 from digests import chapter_digest
 from evidence import evidence_of, tables, tally
-from figure_data import FIGURES
+from figure_data import numbers_digest
 from lab import RESULTS, ensembles
 from notebooks import code_cells, figures_of, merged, outputs_digest, read_notebook, record_of, source, title_of
 from scorecard import label, page_body, record, table
@@ -40,7 +40,8 @@ def trouble(chapter: str, preset: str) -> dict[str, str]:
     if preset == "committed" or found:
         notebook = read_notebook(ROOT / "book" / f"{chapter}.ipynb")
         kept = record_of(notebook)
-        if kept.get("content") != outputs_digest(notebook, kept.get("claims", [])):
+        numbers = numbers_digest(figure_data.kept(chapter))
+        if (kept.get("content"), kept.get("figures")) != (outputs_digest(notebook, kept.get("claims", [])), numbers):
             found["altered"] = "The committed outputs of this chapter are not those its run left: they were altered."
         elif not found and kept.get("digest") != chapter_digest(chapter, {}):
             found["stale"] = "The committed outputs of this chapter come from other code or values than today's."
@@ -127,15 +128,13 @@ def with_banner(notebook: dict, troubles: dict[str, str]) -> dict:
 
 def committed_files(notebook: dict, chapter: str, files: Path) -> None:
     """Write what the project holds of each figure: the picture in the notebook and the committed numbers."""
-    kept = FIGURES / f"{chapter.replace('/', '-')}.json.gz"
-    numbers = json.loads(gzip.decompress(kept.read_bytes())) if kept.exists() else {}
     files.mkdir(parents=True, exist_ok=True)
     for cell in code_cells(notebook):
         for output in cell["outputs"]:
             name = output.get("metadata", {}).get("cmlib", {}).get("figure")
             if name and "image/png" in output.get("data", {}):
                 (files / f"{name}.png").write_bytes(base64.b64decode("".join(output["data"]["image/png"])))
-    for name, columns in numbers.items():
+    for name, columns in figure_data.kept(chapter).items():
         if len({len(column) for column in columns.values()}) == 1:
             with (files / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file, lineterminator="\n")

@@ -3,13 +3,11 @@
 python workflow/update.py linear/memory-kernels
 """
 
-import gzip
-import json
 import shutil
 import sys
 
 from chapters import ROOT, RUNS
-from figure_data import FIGURES, gathered
+from figure_data import gathered, keep, numbers_digest
 from notebooks import merged, normalised, read_notebook, record_of
 
 # shown in README
@@ -19,16 +17,12 @@ PICTURES = {"linear/memory-kernels": "B-F1b.png"}
 def update(chapter: str) -> bool:
     """Return whether the notebook changed."""
     path, run = ROOT / "book" / f"{chapter}.ipynb", RUNS / "book" / chapter
-    new = read_notebook(run / "executed.ipynb")
-    text = normalised(merged(read_notebook(path), new), record_of(new))
+    new, numbers = read_notebook(run / "executed.ipynb"), gathered(run / "figures")
+    text = normalised(merged(read_notebook(path), new), record_of(new) | {"figures": numbers_digest(numbers)})
     changed = text != path.read_text(encoding="utf-8")
     if changed:
         path.write_text(text, encoding="utf-8")
-    data = FIGURES / f"{chapter.replace('/', '-')}.json.gz"
-    data.parent.mkdir(parents=True, exist_ok=True)
-    kept = json.dumps(gathered(run / "figures"), sort_keys=True).encode()
-    if not data.exists() or gzip.decompress(data.read_bytes()) != kept:
-        data.write_bytes(gzip.compress(kept, mtime=0))
+    keep(chapter, numbers)
     if picture := PICTURES.get(chapter):
         shutil.copyfile(run / "figures" / picture, ROOT / "book" / "_static" / picture)
     return changed
