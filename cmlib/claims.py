@@ -26,7 +26,7 @@ CONFIDENCE = 0.95
 class Sample:
     """A measured number: its value; over an ensemble the mean or the share, the spread, and how many."""
 
-    value: float | int | bool | str  # "inf", "-inf", "nan" where JSON has no number
+    value: float | int | bool | str | None  # "inf", "-inf", "nan" where JSON has no number; None: not computed
     spread: float | None = None
     n: int | None = None
 
@@ -66,14 +66,15 @@ def check(id: str, value: Any, *, below=None, above=None, equal=None, within=Non
 
     Args:
         id: letters, digits, hyphens and dots, e.g. "hankel-two-routes"; a second one of an id replaces the first.
-        value: a number or a bool; NaN never passes.
+        value: a number or a bool, of which NaN never passes; None for what this run did not compute, which stays open.
 
     Raises:
         ValueError: on arguments that state nothing.
     """
     bounds = _bounds(below, above, equal, within)
-    measured = Sample(_rounded(_number("value", value)))
-    return _recorded(Evidence(_named(id), "check", measured, _expected(bounds), bounds, _inside(measured, bounds)))
+    measured = Sample(None if value is None else _json_safe(_number("value", value)))
+    passed = None if value is None else _inside(measured, bounds)
+    return _recorded(Evidence(_named(id), "check", measured, _expected(bounds), bounds, passed))
 
 
 def claim(id: str, value: Any, *, rival: Any, below=None, above=None, equal=None, within=None) -> Evidence:
@@ -130,12 +131,14 @@ def _margin(sample: Sample, bounds: dict) -> float:
 
 def _sample(name: str, value: Any, bounds: dict) -> Sample:
     if np.ndim(value) == 0:
-        return Sample(_rounded(_number(name, value)))
+        return Sample(_json_safe(_number(name, value)))
     values = np.asarray(value)
-    if values.ndim != 1 or values.size < 2 or values.dtype.kind not in "bif":
-        raise ValueError(f"expected {name} to be one number, or two or more of an ensemble (n,), got {value!r}")
+    if values.ndim != 1 or not values.size or values.dtype.kind not in "biuf":
+        raise ValueError(f"expected {name} to be one number, or those of an ensemble (n,), got {value!r}")
     n = values.size
     if values.dtype.kind == "b":
+        if "equal" in bounds:
+            raise ValueError(f"expected a share to be judged by above or below, got equal={bounds['equal']!r}")
         from scipy import stats  # here, because it takes a second, which few chapters need
 
         hits = int(values.sum())
@@ -144,9 +147,11 @@ def _sample(name: str, value: Any, bounds: dict) -> Sample:
         share = hits / n
         # the end of the interval that the bound lies towards
         down = "above" in bounds and share > bounds["above"] or "below" in bounds and share >= bounds["below"]
-        return Sample(_rounded(share), _rounded(share - least if down else most - share), n)
+        return Sample(share, float(share - least if down else most - share), n)
+    if (values == values[0]).all():  # of one member alone, or infinite throughout
+        return Sample(_json_safe(float(values[0])), 0.0, n)
     with np.errstate(invalid="ignore"):
-        return Sample(_rounded(float(values.mean())), _rounded(float(values.std(ddof=1))), n)
+        return Sample(_json_safe(float(values.mean())), _json_safe(float(values.std(ddof=1))), n)
 
 
 def _named(id: str) -> str:
@@ -165,10 +170,8 @@ def _number(name: str, value: object) -> float | int | bool:
     return item
 
 
-def _rounded(value: float | int | bool) -> float | int | bool | str:
-    if not isinstance(value, float):
-        return value
-    return float(f"{value:.4g}") if math.isfinite(value) else str(value)
+def _json_safe(value: float | int | bool) -> float | int | bool | str:
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _bounds(below, above, equal, within) -> dict:

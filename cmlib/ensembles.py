@@ -21,12 +21,12 @@ class Rows:
     """A tidy table: columns by name, each (n_rows,) or, for curves and weights, (n_rows, ...).
 
     Args:
-        live_gap: by how many of the table's spreads the seeds computed here differ from it; nan where none was.
+        live_gap: by how many of the table's spreads the seeds computed here differ from it; None where none was.
         origin: one sentence on where the rows come from.
     """
 
     columns: dict[str, np.ndarray]
-    live_gap: float = float("nan")
+    live_gap: float | None = None
     origin: str = ""
     keys: tuple[str, ...] = field(default=(), init=False)
 
@@ -66,7 +66,7 @@ def ensemble(name: str, experiment: Callable[..., list[dict]], seeds: int, *, li
     Args:
         name: of the table, as results/NAME.csv.
         experiment: called as experiment(seed=seed, **values); returns one row or more, with the same columns.
-        seeds: how many the table holds.
+        seeds: how many of the table's are read; it may hold fewer until `make lab` has run.
         live: how many of them are computed here as well and compared with the table.
         values: numbers, texts or lists of them; other values than the table's own have no rows there, and are
             computed here for max(live, 1) seeds.
@@ -76,17 +76,18 @@ def ensemble(name: str, experiment: Callable[..., list[dict]], seeds: int, *, li
     """
     if wanted := os.environ.get("CMLIB_ENSEMBLE"):  # a job of the training stage: one seed of one table, and done
         job = json.loads(wanted)
-        if job["name"] != name:
-            return None
-        raise Done(_columns(experiment, [job["seed"]], values), values, seeds)
+        if job["name"] == name:
+            raise Done(_columns(experiment, [job["seed"]], values), values, seeds)
+        live = 0
     table = _read(name, values)
     if table is None:
         count = max(live, 1)
         origin = f"{name}: no rows for these values in results/; {count} of {seeds} seeds computed here"
         print(origin)
         return Rows(_columns(experiment, range(count), values), origin=origin)
+    table = {column: rows[table["seed"] < seeds] for column, rows in table.items()}
     origin = f"{name}: {len(np.unique(table['seed']))} seeds from results/{name}.csv"
-    gap = float("nan")
+    gap = None
     if live:
         gap = spreads_apart(_columns(experiment, range(live), values), table)
         origin += f", {live} of them computed again here"
@@ -102,7 +103,12 @@ def spreads_apart(again: dict[str, np.ndarray], table: dict[str, np.ndarray]) ->
     """Return how far rows computed again lie from the ensemble: the worst column's root mean square over rows.
 
     In units of the standard deviation between seeds; positive columns that span a decade are compared by logarithm.
+
+    Raises:
+        ValueError: on other columns than the table's.
     """
+    if table.keys() != again.keys():
+        raise ValueError(f"expected the columns {list(table)}, got {list(again)}")
     keys = Rows(table).keys
     groups = _groups(table, [key for key in keys if key != "seed"])
     found = []
@@ -118,10 +124,12 @@ def spreads_apart(again: dict[str, np.ndarray], table: dict[str, np.ndarray]) ->
             if not same.any():
                 return float("inf")
             mean, spread = column[same].mean(), column[same].std(ddof=1) if same.sum() > 1 else 0.0
-            floor = 1e-9 * max(1.0, abs(mean))  # what does not vary with the seed is equal to its last digits
-            squares.append(((value - mean) / max(spread, floor)) ** 2 if value != mean else 0.0)
+            # what does not vary with the seed is equal to its last digits; a verdict may turn once
+            floor = 0.25 if table[name].dtype.kind == "b" else 1e-6 * max(1.0, abs(mean))
+            alike = value == mean or (np.isnan(value) and np.isnan(mean))
+            squares.append(0.0 if alike else ((value - mean) / max(spread, floor)) ** 2)
         found.append(np.sqrt(np.mean(squares)))
-    return float(max(found, default=0.0))
+    return float(np.nan_to_num(found, nan=np.inf, posinf=np.inf).max()) if found else 0.0
 
 
 def results_folder() -> Path | None:
@@ -140,7 +148,11 @@ def _columns(experiment: Callable, seeds: Sequence[int], values: dict) -> dict[s
     rows = [{"seed": seed} | row for seed in seeds for row in experiment(seed=seed, **values)]
     if not rows or any(row.keys() != rows[0].keys() for row in rows):
         raise ValueError(f"expected rows of the same columns, got {[list(row) for row in rows[:3]]}")
-    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    for name, column in columns.items():  # a text that reads as a number would not come back as a text
+        if column.dtype.kind == "U" and column.ndim == 1 and _typed(tuple(column.tolist())).dtype.kind != "U":
+            raise ValueError(f"expected texts that are no numbers in {name}, got {column[:3].tolist()}")
+    return columns
 
 
 def _read(name: str, values: dict) -> dict[str, np.ndarray] | None:
@@ -148,7 +160,7 @@ def _read(name: str, values: dict) -> dict[str, np.ndarray] | None:
     if folder is None or not (folder / f"{name}.json").exists():
         return None
     record = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    if record["values"] != json.loads(json.dumps(values)):
+    if record["values"] != json.loads(json.dumps(values, default=lambda value: value.tolist())):
         return None
     return read_columns(folder / name)
 
@@ -173,6 +185,7 @@ def write_columns(stem: Path, columns: dict[str, np.ndarray]) -> list[Path]:
         writer.writerow(short)
         writer.writerows(zip(*(column.tolist() for column in short.values()), strict=True))
     written = [stem.with_name(stem.name + ".csv")]
+    stem.with_name(stem.name + ".npz").unlink(missing_ok=True)
     if long := {name: column for name, column in columns.items() if column.ndim > 1}:
         np.savez_compressed(stem.with_name(stem.name + ".npz"), **long)
         written.append(stem.with_name(stem.name + ".npz"))

@@ -2,7 +2,7 @@
 
 The Hankel operator (G f)(t) = int_0^inf rho(t + s) f(s) ds carries all of it: its singular values bound every fit from
 below, its singular vectors are the start of a good one, and its Hilbert-Schmidt norm, int_0^inf t rho(t)^2 dt squared,
-is what the fit then makes small by variable projection, which alone stalls in local minima for m > 6.
+is what the fit then makes small by variable projection, which from random starts may miss the complex rates.
 """
 
 import warnings

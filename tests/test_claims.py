@@ -119,6 +119,8 @@ def test_the_site_works_out_the_same_verdict_from_the_numbers(output):
     bounds = [{"below": 1.0}, {"above": 0.6}, {"above": 0.4, "below": 1.0}, {"equal": 1}, {"equal": 1.0, "within": 0.5}]
     seen = set()
     for value, rival, bound in itertools.product(samples, samples, bounds):
+        if "equal" in bound and any(np.ndim(v) and v.dtype.kind == "b" for v in (value, rival)):
+            continue  # refused
         found = claims.claim("a-1", value, rival=rival, **bound)
         assert verdict(json.loads(json.dumps(asdict(found)))) == found.passed, found
         seen.add(found.passed)
@@ -126,6 +128,28 @@ def test_the_site_works_out_the_same_verdict_from_the_numbers(output):
             found = claims.check("a-1", value, **bound)
             assert verdict(json.loads(json.dumps(asdict(found)))) == found.passed, found
     assert seen == {True, False, None}
+
+
+def test_a_reader_with_one_seed_gets_an_open_claim_and_a_check_not_computed_stays_open(capsys):
+    assert claims.claim("a-1", np.array([0.5]), rival=np.array([2.0]), below=1.0).verdict == "OPEN"
+    found = claims.check("a-2", None, below=4)
+    assert found.verdict == "OPEN" and verdict(json.loads(json.dumps(asdict(found)))) is None
+
+
+def test_numbers_are_judged_in_full_and_rounded_for_print_alone():
+    assert not claims.check("a-1", 1.0004, equal=1.0, within=1e-9).passed
+    assert not claims.check("a-1", 100049.0, equal=1e5, within=1).passed
+    assert claims.check("a-1", 0.99996, below=1).passed
+
+
+def test_a_rival_that_blows_up_for_every_seed_fails_the_claim():
+    assert claims.claim("a-1", np.full(8, 0.1), rival=np.full(8, np.inf), below=1).passed
+    assert not claims.claim("a-1", np.full(8, 0.1), rival=np.append(np.full(7, np.inf), 0.1), below=1).passed
+
+
+def test_a_share_has_to_have_room_for_its_interval():
+    with pytest.raises(ValueError, match="expected a share to be judged by above or below, got equal=1.0"):
+        claims.claim("a-1", [True] * 5, rival=[False] * 5, equal=1.0)
 
 
 def test_second_check_of_an_id_replaces_the_first_in_place(output):
@@ -165,9 +189,9 @@ def test_arguments_that_state_nothing_are_refused(change, message, output):
     assert not output.exists()
 
 
-@pytest.mark.parametrize("value", [[1.0], [[1.0, 2.0]], ["a", "b"], [1j, 2j]])
+@pytest.mark.parametrize("value", [[], [[1.0, 2.0]], ["a", "b"], [1j, 2j]])
 def test_what_is_no_ensemble_is_refused(value):
-    with pytest.raises(ValueError, match="expected value to be one number, or two or more"):
+    with pytest.raises(ValueError, match="expected value to be one number, or those of"):
         claims.claim("a-1", value, rival=2.0, below=1.0)
 
 
@@ -213,6 +237,14 @@ def test_what_is_measured_must_be_declared_as_its_kind():
         evidence_of(notebook(TEXT, claims.check("a-1", 0.5, below=1)))
     with pytest.raises(ValueError, match="claim a-3 was measured, and no table"):
         evidence_of(notebook(TEXT, claims.claim("a-3", 0.5, rival=2, below=1)))
+
+
+def test_tables_are_whole_unique_and_outside_of_code():
+    with pytest.raises(ValueError, match="declared twice: a-1"):
+        declared(notebook(TEXT + "\n" + TEXT.replace("a-2", "a-3")))
+    with pytest.raises(ValueError, match=r"expected \|:--\|:--\| under"):
+        declared(notebook("| Check | Source |\n| **a-1** it falls | x |"))
+    assert declared(notebook("```markdown\n" + TEXT + "```\n")) == []
 
 
 @pytest.mark.parametrize("row", ["| a-1 it falls | b | c |", "| **a-1** it falls | b |", "| **a-1** it falls | | c |"])

@@ -1,3 +1,4 @@
+import ast
 import json
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ sys.path.insert(0, str(ROOT / "workflow"))
 
 import lab  # noqa: E402
 import train  # noqa: E402
-from digests import ensemble_digest, slice_of  # noqa: E402
+from digests import _bound, _free, ensemble_digest, slice_of  # noqa: E402
 
 
 def walk(*, seed, widths, scale):
@@ -49,7 +50,7 @@ def test_table_that_was_written_is_read_as_it_was(results):
 
 def test_rows_come_from_the_table_and_none_is_computed(results, capsys):
     rows = ensemble("walk", None, 6, **VALUES)
-    assert len(rows) == 12 and np.isnan(rows.live_gap) and rows.keys == ("seed", "target", "m")
+    assert len(rows) == 12 and rows.live_gap is None and rows.keys == ("seed", "target", "m")
     assert capsys.readouterr().out == "walk: 6 seeds from results/walk.csv\n"
 
 
@@ -99,6 +100,32 @@ def test_spreads_are_measured_per_row_and_what_never_varies_must_stay():
     assert spreads_apart(again | {"m": np.array([2, 8])}, table) == np.inf
 
 
+def test_a_verdict_that_turns_once_is_near_and_nan_is_far():
+    table = {"seed": np.arange(8), "up": np.ones(8, bool), "x": np.arange(8.0)}
+    again = {"seed": np.zeros(1, int), "up": np.zeros(1, bool), "x": np.array([3.0])}
+    assert spreads_apart(again, table) <= 4
+    assert spreads_apart(again | {"x": np.array([np.nan])}, table) == np.inf
+    with pytest.raises(ValueError, match="expected the columns"):
+        spreads_apart({"seed": np.zeros(1, int)}, table)
+
+
+def test_fewer_seeds_are_the_first_of_the_table_and_numpy_values_are_values(results):
+    rows = ensemble("walk", None, 3, widths=np.array([2, 4]), scale=np.float64(0.5))
+    assert np.unique(rows["seed"]).tolist() == [0, 1, 2]
+
+
+def test_curves_of_an_older_table_do_not_stay(results):
+    columns = read_columns(results / "walk")
+    del columns["curve"]
+    write_columns(results / "walk", columns)
+    assert "curve" not in read_columns(results / "walk")
+
+
+def test_texts_that_read_as_numbers_are_refused(results):
+    with pytest.raises(ValueError, match="expected texts that are no numbers in kind"):
+        ensemble("other", lambda *, seed: [{"kind": "08", "x": 1.0}], 6)
+
+
 def test_rows_of_different_columns_are_refused(results):
     with pytest.raises(ValueError, match="expected rows of the same columns"):
         ensemble("other", lambda *, seed: [{"a": 1.0}, {"b": 1.0}], 6)
@@ -106,14 +133,13 @@ def test_rows_of_different_columns_are_refused(results):
 
 def test_job_of_the_training_stage_computes_its_seed_and_ends(monkeypatch):
     monkeypatch.setenv("CMLIB_ENSEMBLE", json.dumps({"name": "walk", "seed": 4}))
-    assert ensemble("other", walk, 6, **VALUES) is None
     with pytest.raises(Done) as ended:
         ensemble("walk", walk, 6, **VALUES)
     columns, values, seeds = ended.value.args
     assert columns["seed"].tolist() == [4, 4] and values == VALUES and seeds == 6
 
 
-CODE = """
+CODE = '''
 n_seeds: int = 6  # seeds
 live: int = 1  # again
 width: int = 4  # m
@@ -124,24 +150,32 @@ sizes = {}
 sizes["two"] = 2
 
 
+sizes.update(three=3)
+
+
+def walk(*, seed, width):
+    """Rows."""
+    return [{"m": width, "x": helper(seed)} for drawn, _ in [(1, 2)]]
+
+
 def helper(seed):
     return np.random.default_rng(seed).normal() * sizes["two"]
 
 
-def walk(*, seed, width):
-    return [{"m": width, "x": helper(seed)}]
+for _ in range(2):
+    drawn = 1
 
 
 other = cmlib.ensemble("other", walk, 3, width=2)
 table = cmlib.ensemble("walk", walk, n_seeds, live=live, width=width)
 drawn = table["x"].mean()
-"""
+'''
 
 
 def test_slice_is_what_the_ensemble_needs_and_no_more():
     needed = slice_of(CODE, "walk")
-    assert "helper" in needed and "sizes['two'] = 2" in needed and "n_seeds" in needed
-    assert not any(word in needed for word in ("unused", "drawn", "other"))
+    assert all(word in needed for word in ("def helper", "sizes.update(three=3)", "sizes['two'] = 2", "n_seeds"))
+    assert not any(word in needed for word in ("unused", "drawn = ", "range(2)", "other"))
     with pytest.raises(ValueError, match="no ensemble 'none' in this chapter"):
         slice_of(CODE, "none")
 
@@ -154,6 +188,8 @@ def test_slice_is_what_the_ensemble_needs_and_no_more():
         ("live: int = 1", "live: int = 0", True),
         ("def helper(seed):", "def helper(seed):  # said", True),
         ("drawn = table", "shown = table", True),
+        ('"""Rows."""', '"""What it returns."""', True),
+        ("three=3", "three=4", False),
         ("width: int = 4", "width: int = 5", False),
         ("normal()", "random()", False),
         ('sizes["two"] = 2', 'sizes["two"] = 3', False),
@@ -165,22 +201,14 @@ def test_rows_go_stale_with_what_they_depend_on_alone(old, new, same):
 
 
 def parameters_behind_the_back(code, name, parameters):
-    """Parameters that the statements of an ensemble use other than through its call."""
-    import ast
-
-    *before, _ = ast.parse(slice_of(code, name)).body
-    used = set()
-    for statement in before:
-        if isinstance(statement, ast.AnnAssign) and statement.target.id in parameters:
-            continue
-        bound = {arg.arg for node in ast.walk(statement) if isinstance(node, ast.arguments) for arg in _all(node)}
-        bound |= {n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-        used |= {n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and n.id not in bound} & parameters
-    return used
-
-
-def _all(arguments):
-    return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    """What functions of an ensemble use of the chapter's parameters, or of what is made from them, as globals."""
+    statements, made, used = ast.parse(slice_of(code, name)).body, set(parameters), set()
+    for statement in statements:
+        if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+            used |= _free(statement)
+        elif _free(statement) & made:
+            made |= _bound(statement)
+    return used & made
 
 
 @pytest.mark.parametrize("name", sorted(lab.ensembles()))

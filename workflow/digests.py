@@ -7,6 +7,8 @@ import ast
 import functools
 import hashlib
 import json
+import symtable
+from collections.abc import Iterator
 from pathlib import Path
 
 from notebooks import code_cells, read_notebook, source, tags
@@ -51,6 +53,8 @@ def modules_used(tree: ast.AST, offered: dict[str, str]) -> set[str]:
             used.add(node.module.removeprefix("cmlib."))
         elif isinstance(node, ast.Import):
             used |= {n.name.removeprefix("cmlib.") for n in node.names if n.name.startswith("cmlib.")}
+            if any(n.name == "cmlib" and n.asname for n in node.names):
+                used |= {*offered.values()}
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "cmlib":
             used.add(offered.get(node.attr, node.attr))
     return used
@@ -71,7 +75,7 @@ def library(root: Path = ROOT) -> dict[str, tuple[str, frozenset[str]]]:
     return found
 
 
-def library_digest(code: str, root: Path = ROOT) -> str:
+def library_digest(code: str, root: Path = ROOT, without: tuple[str, ...] = ()) -> str:
     """Return a hash of all modules that the code uses, and that these use."""
     known = library(root)
     offered = names_of(ast.parse((root / "cmlib" / "__init__.py").read_text(encoding="utf-8")))
@@ -79,7 +83,7 @@ def library_digest(code: str, root: Path = ROOT) -> str:
     waiting |= {name for name in known if name.endswith(".html")}
     while waiting:
         name = waiting.pop()
-        if name in known and name not in reached:
+        if name in known and name not in reached and name not in without:
             reached.add(name)
             waiting |= known[name][1]
     return digest(sorted((name, known[name][0]) for name in reached))
@@ -125,48 +129,59 @@ def slice_of(code: str, name: str, sizes: bool = True) -> str:
     Raises:
         ValueError: when the code has no such ensemble.
     """
-    needed, chosen = None, []
-    for statement in reversed(ast.parse(code).body):
-        if needed is None:
-            calls = [call for found, call in _ensembles(statement) if found == name]
-            if not calls:
-                continue
-            if not sizes:
-                calls[0].args = calls[0].args[:2]
-                calls[0].keywords = [k for k in calls[0].keywords if k.arg not in ("seeds", "live")]
-            needed = set()
-        elif not _bound(statement) & needed:
-            continue
-        needed |= _loaded(statement)
-        chosen.append(statement)
-    if needed is None:
+    statements = ast.parse(code).body
+    calls = [(i, call) for i, node in enumerate(statements) for found, call in _ensembles(node) if found == name]
+    if not calls:
         raise ValueError(f"no ensemble {name!r} in this chapter")
-    return "\n".join(ast.unparse(statement) for statement in reversed(chosen))
+    at, call = calls[0]
+    if not sizes:
+        call.args = call.args[:2]
+        call.keywords = [k for k in call.keywords if k.arg not in ("seeds", "live")]
+    chosen, needed, before = {at}, _free(statements[at]), -1
+    while len(chosen) > before:  # a function may use another that stands below it
+        before = len(chosen)
+        for i, statement in enumerate(statements[:at]):
+            if i not in chosen and _bound(statement) & needed:
+                chosen.add(i)
+                needed |= _free(statement)
+    return "\n".join(ast.unparse(statements[i]) for i in sorted(chosen))
 
 
-def _loaded(node: ast.AST) -> set[str]:
-    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+def _scopes(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
+    for child in table.get_children():
+        yield child
+        yield from _scopes(child)
+
+
+def _free(statement: ast.stmt) -> set[str]:
+    """Names that a statement takes from around it, those local to its functions left out."""
+    table = symtable.symtable(ast.unparse(statement), "chapter", "exec")
+    names = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_referenced()}
+    inner = [symbol for scope in _scopes(table) for symbol in scope.get_symbols()]
+    return names | {symbol.get_name() for symbol in inner if symbol.is_global() and symbol.is_referenced()}
 
 
 def _bound(statement: ast.stmt) -> set[str]:
-    """Names that a statement at top level binds, or whose items or attributes it sets."""
+    """Names that a statement binds, whose items or attributes it sets, or whose methods it calls for their own sake."""
+    table = symtable.symtable(ast.unparse(statement), "chapter", "exec")
+    bound = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported() or s.is_namespace()}
     if isinstance(statement, ast.FunctionDef | ast.ClassDef):
-        return {statement.name}
-    if isinstance(statement, ast.Import | ast.ImportFrom):
-        return {(name.asname or name.name).split(".")[0] for name in statement.names}
-    bound = set()
+        return bound
     for node in ast.walk(statement):
-        if isinstance(node, ast.Name | ast.Subscript | ast.Attribute) and isinstance(node.ctx, ast.Store):
-            while not isinstance(node, ast.Name):
-                if not isinstance(node, ast.Subscript | ast.Attribute):
-                    break
-                node = node.value
-            if isinstance(node, ast.Name):
-                bound.add(node.id)
+        called = isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and node.value.func
+        stored = isinstance(node, ast.Subscript | ast.Attribute) and isinstance(node.ctx, ast.Store) and node
+        owner = called or stored
+        if isinstance(owner, ast.Subscript | ast.Attribute):
+            while isinstance(owner, ast.Subscript | ast.Attribute):
+                owner = owner.value
+            if isinstance(owner, ast.Name):
+                bound.add(owner.id)
     return bound
 
 
 def ensemble_digest(code: str, name: str, root: Path = ROOT) -> str:
     """Return the address of an ensemble's rows, whatever else its chapter computes."""
     needed = slice_of(code, name, sizes=False)
-    return digest(needed, library_digest(needed, root), content_digest(root / "requirements.lock"))
+    # how tables are read and evidence is judged changes no row
+    library = library_digest(needed, root, without=("ensembles", "claims", "figures"))
+    return digest(without_docstrings(ast.parse(needed)), library, content_digest(root / "requirements.lock"))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from chapters import ROOT, RUNS, chapters
 from compare import columns_apart, move, printed_numbers
-from evidence import distance, evidence_of
+from evidence import distance, evidence_at
 from figure_data import gathered, kept
 from notebooks import code_cells, declared_parameters, read_notebook
 
@@ -67,7 +67,7 @@ def found_in(variant: str) -> dict[str, dict]:
     for chapter in chapters():
         path = RUNS / label(variant) / chapter / "executed.ipynb"
         if path.exists():
-            found |= {row["id"]: row | {"chapter": chapter} for row in evidence_of(read_notebook(path))}
+            found |= {row["id"]: row | {"chapter": chapter} for row in evidence_at(path)}
     return found
 
 

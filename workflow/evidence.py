@@ -2,8 +2,9 @@
 
 import math
 import re
+from pathlib import Path
 
-from notebooks import record_of, source
+from notebooks import read_notebook, record_of, source
 
 KINDS = ("check", "claim")
 HEADS = {"Check": "check", "Claim": "claim"}
@@ -18,22 +19,28 @@ def declared(notebook: dict) -> list[dict]:
     | **id** what it says | its rival | key, Thm 1 |    | **id** what it says | key, Thm 1 |
 
     Raises:
-        ValueError: on a row that lacks one of these.
+        ValueError: on a row that lacks one of these, or an id declared twice.
     """
     rows = []
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
             rows += [row for table in tables(source(cell)) for row in table[1]]
+    ids = [row["id"] for row in rows]
+    if twice := sorted({id for id in ids if ids.count(id) > 1}):
+        raise ValueError(f"declared twice: {', '.join(twice)}")
     return rows
 
 
 def tables(text: str) -> list[tuple[tuple[int, int], list[dict]]]:
     """Return ((first, last line), rows) of each evidence table of a markdown text."""
-    lines, found, at = text.splitlines(), [], 0
+    lines, found, at, fenced = text.splitlines(), [], 0, False
     while at < len(lines):
+        fenced ^= lines[at].lstrip().startswith("```")
         cells = _cells(lines[at])
-        if cells and cells[0] in HEADS:
+        if cells and cells[0] in HEADS and not fenced:
             kind, first, rows = HEADS[cells[0]], at, []
+            if at + 1 == len(lines) or not re.fullmatch(r"[|:\-\s]+", lines[at + 1]):
+                raise ValueError(f"expected |:--|:--| under {lines[at]!r}")
             at += 2
             while at < len(lines) and lines[at].startswith("|"):
                 rows.append(_row(kind, lines[at]))
@@ -57,6 +64,18 @@ def _row(kind: str, line: str) -> dict:
         raise ValueError(f"expected a {kind} as {shape}, got {line!r}")
     row = {"id": found[1], "kind": kind, "says": found[2], "source": cells[-1]}
     return row | ({"against": cells[1]} if kind == "claim" else {})
+
+
+def evidence_at(path: Path) -> list[dict]:
+    """Return the evidence of a notebook file.
+
+    Raises:
+        ValueError: as `evidence_of`, naming the file.
+    """
+    try:
+        return evidence_of(read_notebook(path))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path.parent.name}/{path.name}: {error}") from None
 
 
 def evidence_of(notebook: dict) -> list[dict]:
@@ -85,6 +104,8 @@ def judged(record: dict | None) -> dict:
 
 def verdict(record: dict) -> bool | None:
     """Return whether the numbers of a record hold, worked out apart from the library that wrote them."""
+    if record["measured"]["value"] is None:
+        return None
     bounds, rival = record["bounds"], record.get("rival")
     samples = [sample for sample in (record["measured"], rival) if sample]
     if record["kind"] == "claim" and any(sample["n"] is not None and sample["n"] < LEAST_SEEDS for sample in samples):

@@ -76,6 +76,8 @@ def gather(ensemble: Ensemble) -> None:
     folder = ROOT / "_build" / "train" / ensemble.name
     parts = [read_columns(folder / str(seed)) for seed in range(ensemble.seeds)]
     about = [json.loads((folder / f"{seed}.json").read_text()) for seed in range(ensemble.seeds)]
+    if wrong := [seed for seed, each in enumerate(about) if each["digest"] != ensemble.digest]:
+        raise ValueError(f"{ensemble.name}: seeds {wrong} were computed by other code than today's; run make lab")
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     RESULTS.mkdir(exist_ok=True)
     files = write_columns(RESULTS / ensemble.name, columns)
@@ -96,7 +98,11 @@ def gather(ensemble: Ensemble) -> None:
 
 
 def main(name: str) -> int:
-    gather(ensembles()[name])
+    try:
+        gather(ensembles()[name])
+    except (ValueError, KeyError, OSError) as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
     print(f"{name}  results/{name}.csv", flush=True)
     return 0
 

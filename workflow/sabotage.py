@@ -92,9 +92,13 @@ def run(chapter: str, defect: Defect | None) -> dict:
     mpl.use("Agg")
     if defect is not None:
         put_in_place(defect)
-    folder = Path(tempfile.mkdtemp(prefix="sabotage-"))
-    os.environ["CMLIB_OUTPUT"] = str(folder)
-    os.chdir((ROOT / "book" / chapter).parent)
+    with tempfile.TemporaryDirectory(prefix="sabotage-") as folder:
+        os.environ["CMLIB_OUTPUT"] = folder
+        os.chdir((ROOT / "book" / chapter).parent)
+        return run_cells(chapter, Path(folder))
+
+
+def run_cells(chapter: str, folder: Path) -> dict:
     variables, crash = {"__name__": "__main__"}, None
     for cell in code_cells(read_notebook(ROOT / "book" / f"{chapter}.ipynb")):
         try:
@@ -112,7 +116,10 @@ def run(chapter: str, defect: Defect | None) -> dict:
 def in_its_own_process(name: str) -> dict:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     command = [sys.executable, __file__, "--one", name]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900)
+    except subprocess.TimeoutExpired:
+        return {"failed": [], "crash": "no end after 15 minutes"}
     lines = done.stdout.splitlines()
     if done.returncode != 0 or not lines:
         return {"failed": [], "crash": (done.stderr.strip().splitlines() or ["ended without a word"])[-1]}
@@ -139,6 +146,9 @@ def main(arguments: list[str]) -> int:
     rows, missed = [], []
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         clean = dict(zip(chapters, pool.map(in_its_own_process, [f"clean:{c}" for c in chapters]), strict=True))
+        broken = {chapter: found["crash"] for chapter, found in clean.items() if found["crash"]}
+        for chapter, crash in broken.items():
+            print(f"{chapter} crashes without any defect: {crash}", flush=True)
         for name, found in zip(names, pool.map(in_its_own_process, names), strict=True):
             defect = known[name]
             caught = [id for id in found["failed"] if id not in clean[defect.chapter]["failed"]]
@@ -154,7 +164,7 @@ def main(arguments: list[str]) -> int:
             writer.writerow(["defect", "target", "says", "chapter", "caught by", "crash"])
             writer.writerows(rows)
     print(f"{len(names) - len(missed)} of {len(names)} defects are caught")
-    return 1 if missed else 0
+    return 1 if missed or broken else 0
 
 
 if __name__ == "__main__":

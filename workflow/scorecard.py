@@ -129,8 +129,8 @@ def expected(row: dict) -> str:
 
 def number(sample: dict | None) -> str:
     """Return a measured number as pages show it: three digits; with its spread and how many, for an ensemble."""
-    if sample is None:
-        return "nothing"
+    if sample is None or sample["value"] is None:
+        return "not computed"
     value = sample["value"]
     text = value if isinstance(value, str) else f"{value:.3g}" if isinstance(value, float) else str(value)
     if sample.get("n") is not None:

@@ -195,7 +195,10 @@ def stage(preset: str) -> dict[str, dict]:
     titles, evidence, troubles = {}, [], {}
     for chapter in chapters():
         notebook = notebook_of(chapter, preset)
-        own = [{"chapter": chapter} | row for row in evidence_of(notebook)]
+        try:
+            own = [{"chapter": chapter} | row for row in evidence_of(notebook)]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{chapter}: {error}") from None
         page = STAGE / "book" / f"{chapter}.ipynb"
         files = page.with_suffix(".files")
         if preset != "committed" and (RUNS / preset / chapter / "figures").exists():

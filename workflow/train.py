@@ -23,8 +23,11 @@ FAR = 4  # spreads
 
 def rows_of(name: str, seed: int):
     """Return what the experiment gave: its columns, its values and the number of seeds."""
+    import torch
+
     from cmlib.ensembles import Done
 
+    torch.set_num_threads(1)
     os.environ["CMLIB_ENSEMBLE"] = json.dumps({"name": name, "seed": seed})
     os.environ.setdefault("CMLIB_OUTPUT", str(TRAINED / name))
     try:
@@ -40,15 +43,13 @@ def main(name: str, seed: int) -> int:
     if name not in known:
         print(f"train: no ensemble {name!r}; the ensembles are: {', '.join(known)}", file=sys.stderr)
         return 2
-    import torch
-
-    torch.set_num_threads(1)
     columns, values, seeds = rows_of(name, seed)
     from cmlib.ensembles import write_columns
 
     stem = TRAINED / name / str(seed)
     stem.parent.mkdir(parents=True, exist_ok=True)
     files = write_columns(stem, columns)
+    values = json.loads(json.dumps(values, default=lambda value: value.tolist()))
     about = {"values": values, "seeds": seeds, "digest": ensemble_digest(known[name].code, name)}
     about |= {"seconds": round(time.monotonic() - start, 1), "machine": machine(), "files": [f.name for f in files]}
     partial = stem.with_name(f"{seed}.partial")
@@ -62,7 +63,7 @@ def today(count: int) -> int:
     """Compute rows of results/ again, none of over five minutes; return 1 if one lies over 4 spreads from its table."""
     from cmlib.ensembles import read_columns, spreads_apart
 
-    known = [e for e in ensembles().values() if e.state in ("fresh", "stale")]
+    known = [e for e in ensembles().values() if e.state == "fresh"]
     jobs = [(e.name, seed) for e in known for seed, took in enumerate(e.record()["seconds"]) if took < 300]
     far = 0
     for name, seed in random.Random(str(datetime.date.today())).sample(jobs, min(count, len(jobs))):

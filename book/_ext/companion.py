@@ -34,8 +34,8 @@ class ClaimRole(SphinxRole):
 
 def shown(measured):
     """Return three digits of a number; an ensemble's mean or share with its spread and how many."""
-    if measured is None:
-        return "(not reached)"
+    if measured is None or measured["value"] is None:
+        return "(not computed)"
     value = measured["value"]
     text = f"{value:.3g}" if isinstance(value, float) else str(value)
     if measured.get("n") is not None:

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from cmlib import exponential_sums
+
 CHAPTER = "linear/approximation-rates"
 
 
@@ -40,5 +42,25 @@ DEFECTS = {
         "cmlib.exponential_sums.balanced_truncation",
         one_mode_less,
         "balanced truncation with a mode too few",
+    ),
+    "hankel-from-25-nodes": (
+        CHAPTER,
+        "cmlib.exponential_sums._converged",
+        lambda right: (
+            lambda kernel, count=50: exponential_sums._HankelOperator.of(kernel, 25 if count <= 25 else count)
+        ),
+        "Hankel singular values from too coarse a quadrature",
+    ),
+    "smaller-chain-radius": (
+        CHAPTER,
+        "cmlib.stability._real_radius",
+        lambda right: lambda W: 0.5 * right(W),
+        "half the real stability radius",
+    ),
+    "areas-that-cancel": (
+        CHAPTER,
+        "cmlib.kernels._sign_changes",
+        lambda right: lambda *args: right(*args)[:1],
+        "areas between kernels that cross cancel",
     ),
 }

@@ -1,0 +1,51 @@
+"""Defects of the library that the chapter on memory functions must notice."""
+
+import dataclasses
+
+import numpy as np
+
+CHAPTER = "nonlinear/memory-functions"
+
+
+def without_the_time_step(right):
+    # the difference of two outputs, not divided by dt, as in the public code
+    def wrong(seq_map, n_steps, dt=1.0, *a, **k):
+        curve = right(seq_map, n_steps, dt, *a, **k)
+        return dataclasses.replace(curve, values=curve.values * dt)
+
+    return wrong
+
+
+def one_step_late(right):
+    def wrong(*a, **k):
+        curve = right(*a, **k)
+        return dataclasses.replace(curve, values=np.append(0.0, curve.values[:-1]))
+
+    return wrong
+
+
+def clipped_inputs(right):
+    # the supremum is over |x| <= 10, whatever was asked for
+    return lambda amplitudes, *a: right(None if amplitudes is None else np.clip(amplitudes, -10, 10), *a)
+
+
+def half_the_rate(right):
+    def wrong(curve):
+        found = right(curve)
+        return dataclasses.replace(found, rate=found.rate / 2)
+
+    return wrong
+
+
+def always_exponential(right):
+    # without the fit of a power
+    return lambda curve: dataclasses.replace(right(curve), kind="exponential")
+
+
+DEFECTS = {
+    "memory-without-dt": (CHAPTER, "cmlib.memory.memory_function", without_the_time_step, "M lacks the 1/dt"),
+    "memory-one-step-late": (CHAPTER, "cmlib.memory.memory_function", one_step_late, "M starts a step late"),
+    "memory-of-small-inputs": (CHAPTER, "cmlib.memory._amplitudes", clipped_inputs, "inputs clipped at 10"),
+    "half-the-decay-rate": (CHAPTER, "cmlib.memory.decay", half_the_rate, "half the rate of a fitted exponential"),
+    "every-decay-exponential": (CHAPTER, "cmlib.memory.decay", always_exponential, "no decay but exponential ones"),
+}

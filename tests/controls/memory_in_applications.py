@@ -1,0 +1,54 @@
+"""Defects of the library that the chapter on memory in applications must notice."""
+
+import dataclasses
+
+import numpy as np
+
+CHAPTER = "nonlinear/memory-in-applications"
+
+
+def minority_verdicts(made_reviews):
+    def wrong(*args, **options):
+        made = made_reviews(*args, **options)
+        return dataclasses.replace(made, verdicts=1 - made.verdicts)
+
+    return wrong
+
+
+def last_word_lost(encode):
+    def wrong(self, texts, longest):
+        return encode(self, [text.rsplit(" ", 1)[0] for text in texts], longest)
+
+    return wrong
+
+
+def rates_per_two_steps(decay):
+    def wrong(curve):
+        found = decay(curve)
+        return dataclasses.replace(found, rate=2 * found.rate)
+
+    return wrong
+
+
+def early_window(decay):
+    def wrong(curve):
+        first = len(curve.t) // 8
+        return decay(dataclasses.replace(curve, t=curve.t[:first], values=curve.values[:first]))
+
+    return wrong
+
+
+def powers_first(decay):
+    def wrong(curve):
+        return decay(dataclasses.replace(curve, t=np.log(curve.t)))
+
+    return wrong
+
+
+DEFECTS = {
+    "minority-verdicts": (CHAPTER, "cmlib.reviews.made_reviews", minority_verdicts, "verdicts go with the minority"),
+    "last-word-lost": (CHAPTER, "cmlib.reviews.Vocabulary.encode", last_word_lost, "the last word is not read"),
+    "rates-per-two-steps": (CHAPTER, "cmlib.memory.decay", rates_per_two_steps, "rates of decay twice what they are"),
+    "decay-on-early-window": (CHAPTER, "cmlib.memory.decay", early_window, "decay is judged on the first eighth"),
+    "decay-on-log-time": (CHAPTER, "cmlib.memory.decay", powers_first, "decay is regressed on the logarithm of time"),
+}
