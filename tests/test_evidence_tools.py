@@ -36,6 +36,8 @@ def printed(text):
         ("⟨nan⟩", "⟨nan⟩", True),
         ("⟨inf⟩", "⟨12⟩", False),
         ("⟨1⟩ ⟨2⟩", "⟨1⟩", False),
+        ("check a · ⟨0.1⟩ · expected < 4 · PASS", "check a · ⟨3⟩ · expected < 4 · PASS", True),
+        ("claim a · ⟨0.1⟩ · expected < 4 · PASS", "claim a · ⟨3⟩ · expected < 4 · PASS", False),
     ],
 )
 def test_masked_numbers_may_move_in_their_last_digits_only(kept, found, same):

@@ -20,9 +20,13 @@ NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|inf)|nan", re.IGNORECASE)
 
 
 def printed_numbers(outputs: list[dict]) -> list[float]:
-    """Return the numbers between ⟨ and ⟩ in what a cell printed and showed as text."""
+    """Return the numbers between ⟨ and ⟩ in what a cell printed and showed as text.
+
+    Those of checks are left out: they are gaps, of which the bound and the verdict are compared.
+    """
     texts = ["".join(out.get("text", "")) for out in outputs if out["output_type"] == "stream"]
     texts += ["".join(out.get("data", {}).get("text/plain", "")) for out in outputs]
+    texts = [re.sub(r"^check .*$", "", text, flags=re.MULTILINE) for text in texts]
     masked = [inside for text in texts for inside in re.findall(r"⟨([^⟩]*)⟩", text)]
     return [float(found.replace("\N{MINUS SIGN}", "-")) for inside in masked for found in NUMBER.findall(inside)]
 
