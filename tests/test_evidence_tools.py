@@ -93,6 +93,12 @@ def test_drift_table_has_range_margin_and_where_it_does_not_pass():
     assert float(found["margin in spreads"]) == pytest.approx(-0.2 / np.std([0.5, 0.8, 1.2]), rel=0.01)
 
 
+def test_drift_leaves_open_what_no_run_computed():
+    open_check = row(None, "OPEN") | {"rival": None, "kind": "check"}
+    (found,) = drift.rows({"native": {"a-1": open_check}, "seed 1": {"a-1": open_check}})
+    assert found["not passed in"] == "" and found["least"] == ""
+
+
 def test_every_variant_of_drift_changes_one_thing():
     for name, (environment, seed) in drift.VARIANTS.items():
         assert (bool(environment) + (seed is not None)) == (name != "native")

@@ -75,18 +75,20 @@ def rows(runs: dict[str, dict]) -> list[dict]:
     """Return the drift table: for each statement its bound, least and greatest value, and margin in spreads."""
     table = []
     for id, first in runs["native"].items():
-        own = {variant: found[id] for variant, found in runs.items() if id in found and found[id]["measured"]}
+        seen = {variant: found[id] for variant, found in runs.items() if id in found and found[id]["measured"]}
+        own = {variant: row for variant, row in seen.items() if row["measured"]["value"] is not None}
         samples = [row["measured"] for row in own.values()]
         values = [float(sample["value"]) for sample in samples]
-        between = statistics.pstdev(values) if all(abs(v) < float("inf") for v in values) else float("nan")
+        between = statistics.pstdev(values) if values and all(abs(v) < float("inf") for v in values) else float("nan")
         margins = [
             distance(sample, row["bounds"]) / max(float(sample["spread"] or 0), between)
             for sample, row in zip(samples, own.values(), strict=True)
             if max(float(sample["spread"] or 0), between) > 0
         ]
         rivals = [float(row["rival"]["value"]) for row in own.values() if row["rival"]]
-        other = [variant for variant, row in own.items() if row["verdict"] != "PASS"]
-        other += [variant for variant in runs if variant not in own]
+        # at smoke nothing is trained again, which leaves the checks of live seeds open
+        other = [variant for variant, row in seen.items() if row["verdict"] not in ("PASS", "OPEN")]
+        other += [variant for variant in runs if variant not in seen]
         table.append(
             {
                 "id": id,
