@@ -126,6 +126,19 @@ def test_a_defect_stands_in_under_every_name(module):
     assert module.stability.stability_radius is module.stability_radius
 
 
+def test_a_defect_stands_in_within_tables_and_for_class_methods(monkeypatch):
+    from cmlib import inputs, memory, reviews
+
+    monkeypatch.setattr(inputs, "impulse", inputs.impulse)
+    monkeypatch.setitem(memory.INPUTS, "impulse", inputs.impulse)
+    monkeypatch.setattr(reviews.Vocabulary, "of", vars(reviews.Vocabulary)["of"])
+    sabotage.put_in_place(sabotage.Defect("", "cmlib.inputs.impulse", lambda right: lambda *a: "wrong", ""))
+    assert memory.INPUTS["impulse"](1) == inputs.impulse(1) == "wrong"
+    fewer = sabotage.Defect("", "cmlib.reviews.Vocabulary.of", lambda right: lambda cls, texts: right(cls, texts, 1), "")
+    sabotage.put_in_place(fewer)
+    assert reviews.Vocabulary.of(["a a b"]).numbers == {"a": 2}
+
+
 def test_a_defect_in_what_has_been_renamed_is_refused():
     with pytest.raises(ValueError, match=r"cmlib has no cmlib\.stability\.no_such"):
         sabotage.put_in_place(sabotage.Defect("", "cmlib.stability.no_such", lambda right: right, ""))

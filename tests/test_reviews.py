@@ -2,12 +2,19 @@
 
 import gzip
 import io
+import sys
 import tarfile
+from pathlib import Path
 
 import pytest
 import torch
 
 from cmlib import reviews
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "workflow"))
+
+from notebooks import code_cells, read_notebook, source, tags  # noqa: E402
 
 
 def generator(seed=0):
@@ -143,3 +150,23 @@ def test_vocabulary_keeps_the_most_frequent_words():
     assert encoded.tolist() == [[3, 1, 2], [4, 0, 0], [1, 0, 0]] and lengths.tolist() == [3, 1, 1]
     with pytest.raises(ValueError, match="expected a size"):
         reviews.Vocabulary.of(["a"], size=0, always=["ha"])
+
+
+def test_the_chapter_trains_on_an_archive_as_well_as_on_made_reviews(tmp_path, monkeypatch):
+    made = {split: reviews.made_reviews(n, generator(n)) for split, n in (("train", 2200), ("test", 400))}
+    files = [
+        (f"aclImdb/{split}/{'pos' if verdict else 'neg'}/{i}_{9 if verdict else 2}.txt", text.encode())
+        for split, corpus in made.items()
+        for i, (text, verdict) in enumerate(zip(corpus.texts, corpus.verdicts.tolist(), strict=True))
+    ]
+    path = archive(tmp_path / "aclImdb_v1.tar.gz", files)
+    monkeypatch.setenv("CMLIB_OUTPUT", str(tmp_path / "out"))
+    variables = {}
+    for cell in code_cells(read_notebook(ROOT / "book" / "nonlinear" / "memory-in-applications.ipynb")):
+        exec(source(cell), variables)
+        if "parameters" in tags(cell):
+            variables |= {"archive": str(path), "n_tests": 300, "n_watched": 20, "n_seeds": 1}
+        if "right" in variables:
+            break
+    assert len(variables["shown"].texts) == 2000 and sum(variables["shown"].verdicts) == 1000
+    assert variables["right"]["trained"].min() > 0.8 > variables["right"]["untrained"].min()

@@ -1,6 +1,7 @@
 """The engine on a tiny copy of the project: two chapters without torch, and a library of one number."""
 
 import fcntl
+import gzip
 import importlib.util
 import json
 import os
@@ -173,10 +174,14 @@ def test_site_names_outputs_that_are_stale_and_refuses_altered_ones(project):
     edited["metadata"]["cmlib"]["claims"][0]["measured"]["value"] = 9.0
     edited["metadata"]["cmlib"]["claims"][0]["passed"] = True
     path.write_text(json.dumps(edited))
+    numbers = project / "results/figures/linear-two.json.gz"
+    numbers.parent.mkdir(parents=True, exist_ok=True)
+    numbers.write_bytes(gzip.compress(b'{"B": {"x": ["9"]}}'))  # drawn by no run
     done = run(project, "site")
-    assert done.returncode == 1 and "linear/one: altered: " in done.stdout
+    assert done.returncode == 1 and "linear/one: altered: " in done.stdout and "linear/two: altered: " in done.stdout
     assert "linear/one: FAIL claim one" in done.stdout  # the verdict comes from the number, not from what is written
     path.write_text(good)
+    numbers.unlink()
     done = run(project, "site")
     assert done.returncode == 0 and "stale" not in done.stdout and "altered" not in done.stdout
 

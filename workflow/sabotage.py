@@ -76,13 +76,15 @@ def put_in_place(defect: Defect) -> None:
     right = vars(owner).get(rest[-1]) if owner is not None else None
     if right is None:
         raise ValueError(f"cmlib has no {defect.target}; has it been renamed?")
-    wrong = defect.wrong(right)
+    bound = type(right) if isinstance(right, classmethod | staticmethod) else lambda function: function
+    wrong = bound(defect.wrong(getattr(right, "__func__", right)))
     setattr(owner, rest[-1], wrong)
     if isinstance(owner, type) or isinstance(right, int | float | str | bool):
         return
     for module in [m for n, m in sys.modules.items() if n == "cmlib" or n.startswith("cmlib.")]:
-        for name in [name for name, value in vars(module).items() if value is right]:
-            setattr(module, name, wrong)
+        # under another name, or as a value of a table such as memory.INPUTS
+        for table in [vars(module), *(value for value in vars(module).values() if type(value) is dict)]:
+            table |= {name: wrong for name, value in table.items() if value is right}
 
 
 def run(chapter: str, defect: Defect | None) -> dict:

@@ -42,10 +42,25 @@ def always_exponential(right):
     return lambda curve: dataclasses.replace(right(curve), kind="exponential")
 
 
+def starts_late(right):
+    # the step and the impulse come one step after time 0
+    return lambda *a, **k: right(*a, **k).roll(1, 1)
+
+
+def stays_for_ten_steps(right):
+    def wrong(*a, **k):
+        x = right(*a, **k)
+        return sum(x.roll(lag, 1) for lag in range(10))
+
+    return wrong
+
+
 DEFECTS = {
     "memory-without-dt": (CHAPTER, "cmlib.memory.memory_function", without_the_time_step, "M lacks the 1/dt"),
     "memory-one-step-late": (CHAPTER, "cmlib.memory.memory_function", one_step_late, "M starts a step late"),
     "memory-of-small-inputs": (CHAPTER, "cmlib.memory._amplitudes", clipped_inputs, "inputs clipped at 10"),
     "half-the-decay-rate": (CHAPTER, "cmlib.memory.decay", half_the_rate, "half the rate of a fitted exponential"),
+    "steps-start-late": (CHAPTER, "cmlib.inputs.heaviside", starts_late, "the step comes one step late"),
+    "long-impulses": (CHAPTER, "cmlib.inputs.impulse", stays_for_ten_steps, "an impulse lasts ten steps"),
     "every-decay-exponential": (CHAPTER, "cmlib.memory.decay", always_exponential, "no decay but exponential ones"),
 }
