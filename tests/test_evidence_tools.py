@@ -134,8 +134,8 @@ def test_a_defect_stands_in_within_tables_and_for_class_methods(monkeypatch):
     monkeypatch.setattr(reviews.Vocabulary, "of", vars(reviews.Vocabulary)["of"])
     sabotage.put_in_place(sabotage.Defect("", "cmlib.inputs.impulse", lambda right: lambda *a: "wrong", ""))
     assert memory.INPUTS["impulse"](1) == inputs.impulse(1) == "wrong"
-    fewer = sabotage.Defect("", "cmlib.reviews.Vocabulary.of", lambda right: lambda cls, texts: right(cls, texts, 1), "")
-    sabotage.put_in_place(fewer)
+    fewer = lambda right: lambda cls, texts: right(cls, texts, 1)  # noqa: E731
+    sabotage.put_in_place(sabotage.Defect("", "cmlib.reviews.Vocabulary.of", fewer, ""))
     assert reviews.Vocabulary.of(["a a b"]).numbers == {"a": 2}
 
 
