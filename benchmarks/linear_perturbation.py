@@ -11,7 +11,7 @@ import torch
 
 import cmlib
 from cmlib import kernels, models
-from cmlib.stability import _Ball
+from cmlib.worst_case import Ball
 
 torch.set_num_threads(1)
 kernel, m, n_directions = kernels.Polynomial(exponent=1.1), 14, 10
@@ -25,7 +25,7 @@ def batched() -> np.ndarray:
 
 
 def one_at_a_time() -> np.ndarray:
-    directions = _Ball(network).random(torch.Generator().manual_seed(0), n_directions)
+    directions = Ball(network).random(torch.Generator().manual_seed(0), n_directions)
     errors = np.zeros((len(radii), n_directions))
     for i, beta in enumerate(radii):
         for j in range(n_directions):

@@ -17,7 +17,7 @@ from torch.nn import functional
 import cmlib
 from cmlib import kernels, models, targets
 from cmlib.distances import SequenceDistance
-from cmlib.stability import _Ball
+from cmlib.worst_case import Ball
 
 M, STEPS, SEQUENCES, DT = 64, 100, 12_800, 0.1
 RADII = np.append(0.0, 1e-6 * 2.0 ** np.arange(21))  # up to 1: where dt |W| > 2 Euler's steps amplify rounding
@@ -81,7 +81,7 @@ growth = {
 }
 memory = peak()
 
-ball = _Ball(network)
+ball = Ball(network)
 directions = ball.random(torch.Generator().manual_seed(2), DIRECTIONS)
 pairs = [(i, j) for i in range(len(RADII)) for j in range(DIRECTIONS)][::EVERY]
 moved = [{n: ball.center[n] + RADII[i] * d[0, j] for n, d in directions.items()} for i, j in pairs]

@@ -3,54 +3,43 @@
 Public names stand in the order of the data flow.
 """
 
-from cmlib import kernels, inputs, parameterizations, targets, models  # noqa: I001
+from cmlib import kernels, inputs, targets, parameterizations, models  # noqa: I001
 from cmlib.exponential_sums import ExponentialSum, balanced_truncation, exponential_sum, hankel_singular_values
-from cmlib.fitting import FitResult, GradientFlow, KernelLoss, fit, gradient_flow
-from cmlib.memory import Decay, MemoryCurve, decay, memory_function
-from cmlib.stability import (
-    PerturbationCurve,
-    crossing,
-    perturbation_error,
-    stability_radius,
-    stable_perturbation_radius,
-)
-from cmlib.probing import Report, load_model, report
-from cmlib import reviews, images, figures, claims, ensembles
-from cmlib.ensembles import Rows, ensemble
+from cmlib.training import FitResult, fit
+from cmlib.gradient_flow import GradientFlow, KernelLoss, gradient_flow
+from cmlib.memory import MemoryCurve, memory_function
+from cmlib.decay import Decay, decay
+from cmlib.stability import stability_radius
+from cmlib.perturbation import PerturbationCurve, crossing, perturbation_error, stable_perturbation_radius
+from cmlib.report import Report, report
+from cmlib.loading import load_model
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = [
     "kernels",
     "inputs",
-    "parameterizations",
     "targets",
+    "parameterizations",
     "models",
     "ExponentialSum",
     "exponential_sum",
     "balanced_truncation",
     "hankel_singular_values",
     "FitResult",
-    "GradientFlow",
-    "KernelLoss",
     "fit",
+    "KernelLoss",
+    "GradientFlow",
     "gradient_flow",
     "MemoryCurve",
     "memory_function",
     "Decay",
     "decay",
-    "PerturbationCurve",
-    "crossing",
-    "perturbation_error",
     "stability_radius",
+    "PerturbationCurve",
+    "perturbation_error",
     "stable_perturbation_radius",
+    "crossing",
     "Report",
     "report",
     "load_model",
-    "reviews",
-    "images",
-    "figures",
-    "claims",
-    "ensembles",
-    "Rows",
-    "ensemble",
 ]

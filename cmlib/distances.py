@@ -16,8 +16,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from cmlib.kernels import Kernel
-from cmlib.models import RNN, LinearRNN, evaluating
+from cmlib.models import RNN, LinearRNN
 from cmlib.parameterizations import matrix_exponential
+from cmlib.sequence_maps import evaluating
 
 MOST_POINTS_PER_OCTAVE = 512
 MOST_OCTAVES = 48

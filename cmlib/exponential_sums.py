@@ -14,19 +14,8 @@ import torch
 from jaxtyping import Float
 from scipy import linalg, optimize
 
-from cmlib.kernels import (
-    ArrayLike,
-    Kernel,
-    KernelLike,
-    Number,
-    Reals,
-    Sum,
-    Values,
-    _grid,
-    _kernel,
-    _set,
-    l1_distance,
-)
+from cmlib.arguments import ArrayLike, Number, stored
+from cmlib.kernels import Kernel, KernelLike, Reals, Sum, Values, _grid, _kernel, l1_distance
 
 MOST_SAMPLES = 1_000_000
 
@@ -46,7 +35,7 @@ class ExponentialSum:
     weights: ArrayLike
 
     def __post_init__(self):
-        _set(self, rates=np.asarray(self.rates), weights=np.asarray(self.weights))
+        stored(self, rates=np.asarray(self.rates), weights=np.asarray(self.weights))
         if self.rates.ndim != 1 or self.rates.shape != self.weights.shape or not self.rates.size:
             raise ValueError(
                 f"expected rates and weights of one shape (m,), got {self.rates.shape} and {self.weights.shape}"

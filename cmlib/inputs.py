@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cmlib.kernels import _positive
+from cmlib.arguments import positive
 
 # Loose on purpose, so that wrong ones reach the checks below.
 Count = Any  # an integer
@@ -137,7 +137,7 @@ def white_noise(
     """
     n_steps = _count("n_steps", n_steps, at_least=1)
     batch, d_in = _count("batch", batch, at_least=1), _count("d_in", d_in, at_least=1)
-    dt = _positive("dt", dt)
+    dt = positive("dt", dt)
     if not isinstance(generator, torch.Generator):
         raise ValueError(f"expected generator=torch.Generator(...), got {generator!r}")
     noise = torch.randn(batch, n_steps, d_in, generator=generator, dtype=dtype, device=generator.device)

@@ -14,9 +14,8 @@ import torch
 from jaxtyping import Float
 from scipy import special
 
-# Loose on purpose: integers pass for floats, and wrong ones reach our own checks before any type checker.
-ArrayLike = Any  # whatever np.asarray(..., dtype=float) takes, or a torch tensor
-Number = Any  # stored as a float
+from cmlib.arguments import ArrayLike, Number, namespace, number, positive, stored
+
 KernelLike = Any  # must be a Kernel
 Values = Float[np.ndarray, "..."] | Float[torch.Tensor, "..."] | float
 Reals = Float[np.ndarray, "..."] | float
@@ -43,35 +42,10 @@ class Kernel(Protocol):
         """Return int_t^inf rho(s) ds, signed; t may be inf."""
 
 
-def _number(name: str, value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"expected {name} to be a finite number, got {value!r}")
-    return number
-
-
-def _positive(name: str, value: Any, above: float = 0.0) -> float:
-    if not (number := _number(name, value)) > above:
-        raise ValueError(f"expected {name} > {above:g}, got {value!r}")
-    return number
-
-
 def _kernel(name: str, value: Any) -> Kernel:
     if isinstance(value, type) or not isinstance(value, Kernel):
         raise ValueError(f"expected {name} to be a Kernel, got {value!r}")
     return value
-
-
-def _set(instance: object, **fields: Any) -> None:
-    for name, value in fields.items():
-        object.__setattr__(instance, name, value)  # the dataclasses are frozen
-
-
-def _namespace(t: ArrayLike) -> tuple[Any, Any]:
-    return (torch, t) if isinstance(t, torch.Tensor) else (np, np.asarray(t, dtype=float))
 
 
 def _real(t: ArrayLike) -> np.ndarray:
@@ -110,10 +84,10 @@ class Exponential(_Nonnegative):
     rate: Number
 
     def __post_init__(self):
-        _set(self, rate=_positive("rate", self.rate))
+        stored(self, rate=positive("rate", self.rate))
 
     def __call__(self, t: ArrayLike) -> Values:
-        xp, t = _namespace(t)
+        xp, t = namespace(t)
         return xp.exp(-self.rate * t)
 
     def tail(self, t: ArrayLike) -> Reals:
@@ -136,11 +110,11 @@ class ExponentialMixture(_Nonnegative):
     fastest: Number
 
     def __post_init__(self):
-        slowest = _positive("slowest", self.slowest)
-        _set(self, slowest=slowest, fastest=_positive("fastest", self.fastest, above=slowest))
+        slowest = positive("slowest", self.slowest)
+        stored(self, slowest=slowest, fastest=number("fastest", self.fastest, above=slowest))
 
     def __call__(self, t: ArrayLike) -> Values:
-        xp, t = _namespace(t)
+        xp, t = namespace(t)
         x = (self.fastest - self.slowest) * t
         near = x < 0.5  # there (1 - e^{-x})/x is 0/0 at 0 and its autograd cancels, so take the series
         series = xp.zeros_like(x)
@@ -174,11 +148,11 @@ class Polynomial(_Nonnegative):
     scale: Number = 1.0
 
     def __post_init__(self):
-        exponent = _positive("exponent of an integrable kernel", self.exponent, above=1.0)
-        _set(self, exponent=exponent, scale=_positive("scale", self.scale))
+        exponent = number("exponent of an integrable kernel", self.exponent, above=1.0)
+        stored(self, exponent=exponent, scale=positive("scale", self.scale))
 
     def __call__(self, t: ArrayLike) -> Values:
-        xp, t = _namespace(t)
+        xp, t = namespace(t)
         return xp.exp(-self.exponent * xp.log1p(self.scale * t))
 
     def tail(self, t: ArrayLike) -> Reals:
@@ -245,9 +219,9 @@ class Airy:
     shift: Number
 
     def __post_init__(self):
-        if _number("shift", self.shift) > 1000.0:
+        if number("shift", self.shift) > 1000.0:
             raise ValueError(f"expected shift <= 1000, got {self.shift!r}")
-        _set(self, shift=float(self.shift))
+        stored(self, shift=float(self.shift))
 
     @property
     def nonnegative(self) -> bool:
@@ -285,10 +259,10 @@ class Bump(_Nonnegative):
     width: Number
 
     def __post_init__(self):
-        _set(self, center=_number("center", self.center), width=_positive("width", self.width))
+        stored(self, center=number("center", self.center), width=positive("width", self.width))
 
     def __call__(self, t: ArrayLike) -> Values:
-        xp, t = _namespace(t)
+        xp, t = namespace(t)
         return xp.exp(-0.5 * ((t - self.center) / self.width) ** 2)
 
     def tail(self, t: ArrayLike) -> Reals:
@@ -322,17 +296,17 @@ class Shifted:
     delay: Number
 
     def __post_init__(self):
-        delay = _number("delay", self.delay)
+        delay = number("delay", self.delay)
         if delay < 0:
             raise ValueError(f"expected delay >= 0, got {self.delay!r}")
-        _set(self, kernel=_kernel("kernel", self.kernel), delay=delay)
+        stored(self, kernel=_kernel("kernel", self.kernel), delay=delay)
 
     @property
     def nonnegative(self) -> bool:
         return self.kernel.nonnegative
 
     def __call__(self, t: ArrayLike) -> Values:
-        xp, t = _namespace(t)
+        xp, t = namespace(t)
         values = self.kernel(xp.where(t >= self.delay, t - self.delay, 0.0))
         return xp.where(t >= self.delay, values, 0.0)[()]
 
@@ -369,7 +343,7 @@ class Sum:
         if len(kernels) != len(weights):
             raise ValueError(f"expected one weight for each of {len(kernels)} kernels, got {len(weights)}")
         kernels = tuple(_kernel(f"kernels[{i}]", k) for i, k in enumerate(kernels))
-        _set(self, kernels=kernels, weights=tuple(_number(f"weights[{i}]", w) for i, w in enumerate(weights)))
+        stored(self, kernels=kernels, weights=tuple(number(f"weights[{i}]", w) for i, w in enumerate(weights)))
 
     @property
     def nonnegative(self) -> bool:

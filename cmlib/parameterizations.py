@@ -14,12 +14,13 @@ from jaxtyping import Float
 from scipy import linalg, special
 from torch import Tensor
 
-from cmlib.kernels import ArrayLike, Number, Values, _namespace, _number, _positive, _set
+from cmlib.arguments import ArrayLike, Number, namespace, number, positive, stored
+from cmlib.kernels import Values
 
 
 def _eigenvalue(value: ArrayLike, stable: bool = True) -> tuple[Any, Any]:
     # (x < inf) & (x > -inf) is False for NaN as well
-    xp, eigenvalue = _namespace(value)
+    xp, eigenvalue = namespace(value)
     if not ((eigenvalue < (0.0 if stable else math.inf)) & (eigenvalue > -math.inf)).all():
         raise ValueError(f"expected finite eigenvalues{' < 0' if stable else ''}, got {value!r}")
     return xp, eigenvalue
@@ -33,13 +34,13 @@ class Direct:
     """
 
     def __call__(self, w: ArrayLike) -> Values:
-        return _namespace(w)[1][()]
+        return namespace(w)[1][()]
 
     def inverse(self, eigenvalue: ArrayLike) -> Values:
         return _eigenvalue(eigenvalue, stable=False)[1][()]
 
     def derivative(self, w: ArrayLike) -> Values:
-        xp, w = _namespace(w)
+        xp, w = namespace(w)
         return xp.ones_like(w)[()]
 
 
@@ -51,7 +52,7 @@ class Exp:
     """
 
     def __call__(self, w: ArrayLike) -> Values:
-        xp, w = _namespace(w)
+        xp, w = namespace(w)
         return -xp.exp(w)
 
     def inverse(self, eigenvalue: ArrayLike) -> Values:
@@ -72,7 +73,7 @@ class Softplus:
     """
 
     def __call__(self, w: ArrayLike) -> Values:
-        xp, w = _namespace(w)
+        xp, w = namespace(w)
         return -xp.logaddexp(w, xp.zeros_like(w))
 
     def inverse(self, eigenvalue: ArrayLike) -> Values:
@@ -80,7 +81,7 @@ class Softplus:
         return xp.log(-xp.expm1(eigenvalue)) - eigenvalue
 
     def derivative(self, w: ArrayLike) -> Values:
-        xp, w = _namespace(w)
+        xp, w = namespace(w)
         return -(torch.sigmoid if xp is torch else special.expit)(w)
 
 
@@ -99,12 +100,12 @@ class InverseSquare:
     b: Number = 0.5
 
     def __post_init__(self):
-        if (b := _number("b", self.b)) < 0:
+        if (b := number("b", self.b)) < 0:
             raise ValueError(f"expected b >= 0, got {self.b!r}")
-        _set(self, a=_positive("a", self.a), b=b)
+        stored(self, a=positive("a", self.a), b=b)
 
     def __call__(self, w: ArrayLike) -> Values:
-        _, w = _namespace(w)
+        _, w = namespace(w)
         return -1.0 / (self.a * w**2 + self.b)
 
     def inverse(self, eigenvalue: ArrayLike) -> Values:
@@ -115,7 +116,7 @@ class InverseSquare:
         return xp.sqrt(xp.where(square > 0, square, xp.zeros_like(square)) / self.a)
 
     def derivative(self, w: ArrayLike) -> Values:
-        _, w = _namespace(w)
+        _, w = namespace(w)
         return 2.0 * self.a * w / (self.a * w**2 + self.b) ** 2
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import stats
 
-from cmlib import claims
+from cmlib.chapter import claims
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "workflow"))

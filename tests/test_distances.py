@@ -8,7 +8,7 @@ from torch import nn
 import cmlib
 from cmlib import distances, kernels, models, parameterizations, targets
 from cmlib.distances import SequenceDistance
-from cmlib.stability import _Ball
+from cmlib.worst_case import Ball
 
 DT = 0.1
 TARGET = targets.LinearFunctional(kernels.Polynomial(1.1), dt=DT)
@@ -55,7 +55,7 @@ def plainly(model, target, x, norm, moved):
 
 
 def moved_by(model, beta, n=3):
-    ball = _Ball(model)
+    ball = Ball(model)
     directions = ball.random(generator(5), n)
     return {k: (ball.center[k] + beta * d)[:1].expand(1, n, *ball.center[k].shape) for k, d in directions.items()}
 
@@ -128,7 +128,7 @@ def test_any_module_is_measured_in_double_precision_and_left_alone(make):
     )
     assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
     assert all(part.training for part in model.modules())
-    ball = _Ball(model)
+    ball = Ball(model)
     directions = ball.random(generator(), 2)
     double = make().double().eval()
     double.load_state_dict(state)
@@ -217,14 +217,14 @@ def test_weights_that_are_not_named_stay():
     model, x = rnn("tanh", diagonal=False), noise(batch=5)
     only_b = cmlib.perturbation_error(model, TARGET, [0.1], weights=["b"], generator=generator(), inputs=x)
     moved = moved_by(model, 0.0, n=10)
-    moved["b"] = moved["b"] + 0.1 * _Ball(model, ["b"]).random(generator(), 10)["b"]
+    moved["b"] = moved["b"] + 0.1 * Ball(model, ["b"]).random(generator(), 10)["b"]
     assert only_b.errors[0] == pytest.approx(SequenceDistance(model, TARGET, x, "sup")(moved).max().item(), rel=1e-12)
     assert only_b.stability_radius == np.inf
 
 
 def test_directions_have_spectral_norm_one():
     model = nn.Sequential(nn.Conv1d(3, 4, 5), nn.PReLU(1), nn.Linear(6, 2))
-    for name, d in _Ball(model).random(generator(), 3).items():
+    for name, d in Ball(model).random(generator(), 3).items():
         weight = dict(model.named_parameters())[name]
         assert d.shape == (1, 3, *weight.shape)
         for one in d[0]:

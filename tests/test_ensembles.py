@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmlib import ensembles
-from cmlib.ensembles import Done, ensemble, read_columns, spreads_apart, write_columns
+from cmlib.chapter import ensembles
+from cmlib.chapter.ensembles import Done, ensemble, read_columns, spreads_apart, write_columns
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "workflow"))
@@ -166,8 +166,8 @@ for _ in range(2):
     drawn = 1
 
 
-other = cmlib.ensemble("other", walk, 3, width=2)
-table = cmlib.ensemble("walk", walk, n_seeds, live=live, width=width)
+other = ensemble("other", walk, 3, width=2)
+table = ensemble("walk", walk, n_seeds, live=live, width=width)
 drawn = table["x"].mean()
 '''
 

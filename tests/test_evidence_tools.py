@@ -127,7 +127,8 @@ def test_a_defect_stands_in_under_every_name(module):
 
 
 def test_a_defect_stands_in_within_tables_and_for_class_methods(monkeypatch):
-    from cmlib import inputs, memory, reviews
+    from cmlib import inputs, memory
+    from cmlib.chapter import reviews
 
     monkeypatch.setattr(inputs, "impulse", inputs.impulse)
     monkeypatch.setitem(memory.INPUTS, "impulse", inputs.impulse)
@@ -135,7 +136,7 @@ def test_a_defect_stands_in_within_tables_and_for_class_methods(monkeypatch):
     sabotage.put_in_place(sabotage.Defect("", "cmlib.inputs.impulse", lambda right: lambda *a: "wrong", ""))
     assert memory.INPUTS["impulse"](1) == inputs.impulse(1) == "wrong"
     fewer = lambda right: lambda cls, texts: right(cls, texts, 1)  # noqa: E731
-    sabotage.put_in_place(sabotage.Defect("", "cmlib.reviews.Vocabulary.of", fewer, ""))
+    sabotage.put_in_place(sabotage.Defect("", "cmlib.chapter.reviews.Vocabulary.of", fewer, ""))
     assert reviews.Vocabulary.of(["a a b"]).numbers == {"a": 2}
 
 
@@ -145,30 +146,31 @@ def test_a_defect_in_what_has_been_renamed_is_refused():
 
 
 def test_there_are_defects_for_every_chapter_and_the_library_has_their_targets():
-    import importlib
-
     from chapters import chapters
 
     known = sabotage.defects()
     assert {defect.chapter for defect in known.values()} == set(chapters())
     assert len(known) >= 40
     for defect in known.values():
-        parts = defect.target.split(".")
-        owner = importlib.import_module(".".join(parts[:2]))
-        for part in parts[2:]:
-            owner = getattr(owner, part)
+        sabotage.place_of(defect.target)
 
 
-OFFERED = {"decay": "memory", "kernels": "kernels"}
+OFFERED = {"decay": "memory", "kernels": "kernels", "models": "models", "models.RNN": "models.rnn"}
 
 
 @pytest.mark.parametrize(
     ("code", "used"),
     [
         ("import cmlib\ncmlib.decay(1)", {"memory"}),
-        ("from cmlib import kernels, decay", {"kernels", "memory"}),
-        ("from cmlib.fitting import fit", {"fitting"}),
+        ("from cmlib import kernels, decay\nkernels.Sum, decay()", {"kernels", "memory"}),
+        ("from cmlib.training import fit\nfit()", {"training"}),
         ("import cmlib.inputs", {"inputs"}),
+        ("from cmlib import models\nmodels.RNN(1)", {"models.rnn"}),
+        ("from cmlib import models\nf(models)", {"models"}),
+        (
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from cmlib import kernels\n    x: kernels.Sum",
+            set(),
+        ),
         ("import torch", set()),
     ],
 )

@@ -14,7 +14,7 @@ import torch
 mpl.use("Agg")
 import matplotlib.pyplot as plt  # after the choice of a backend without windows
 
-from cmlib import figures
+from cmlib.chapter import figures
 
 
 @pytest.fixture(autouse=True)
@@ -246,6 +246,6 @@ def test_movable_refuses(change, message):
 
 def test_importing_the_library_loads_neither_pyplot_nor_ipython():
     heavy = ("matplotlib.pyplot", "IPython")
-    code = f"import sys, cmlib, cmlib.figures; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, cmlib, cmlib.chapter.figures; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

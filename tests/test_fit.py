@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from cmlib import inputs, kernels
-from cmlib.fitting import OPTIMIZERS, FitResult, fit
 from cmlib.models import RNN, LinearRNN
 from cmlib.targets import LinearFunctional
+from cmlib.training import OPTIMIZERS, FitResult, fit
 
 DT = 0.1
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cmlib import images
+from cmlib.chapter import images
 
 SIZES = {"train": 6, "t10k": 4}
 

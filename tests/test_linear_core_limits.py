@@ -11,7 +11,8 @@ from cmlib import kernels
 from cmlib.exponential_sums import ExponentialSum, exponential_sum
 from cmlib.models import LinearRNN
 from cmlib.parameterizations import exp, inverse_square, softplus
-from cmlib.stability import crossing, perturbation_error, stability_radius
+from cmlib.perturbation import crossing, perturbation_error
+from cmlib.stability import stability_radius
 from cmlib.targets import LinearFunctional
 
 EPS = np.finfo(float).eps

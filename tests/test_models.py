@@ -9,7 +9,9 @@ from scipy import integrate, linalg, signal
 from torch import nn
 
 from cmlib import inputs, parameterizations
-from cmlib.models import ACTIVATIONS, RNN, S4D, SSM, LinearRNN, _Euler, _euler, causal_convolution, linear_scan
+from cmlib.models import ACTIVATIONS, RNN, S4D, SSM, LinearRNN
+from cmlib.models.rnn import _Euler, _euler
+from cmlib.sequence_maps import causal_convolution, linear_scan
 
 RATES = np.array([0.05, 0.4, 3.0])
 WEIGHTS = np.array([1.0, -0.5, 2.0]), np.array([0.3, 1.0, 1.0])

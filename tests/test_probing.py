@@ -10,8 +10,9 @@ from scipy import linalg
 from torch import nn
 
 import cmlib
-from cmlib import models, parameterizations, probing
-from cmlib.probing import load_model, report
+from cmlib import models, parameterizations, rest
+from cmlib.loading import load_model
+from cmlib.report import report
 
 FEW = {"n_steps": 80, "n_directions": 2, "radii": [0.0, 0.01, 0.1, 1.0]}
 
@@ -34,7 +35,7 @@ def test_linear_network_has_its_slowest_rate_and_radius(dt):
     found = report(models.LinearRNN([-0.1, -1.0], [1.0, 1.0], [1.0, 1.0], dt=dt), **FEW | {"n_steps": 200})
     for d in found.decays.values():
         assert d.kind == "exponential" and d.rate == pytest.approx(0.1, rel=1e-3)
-    assert found.rest == probing.Rest("flow", pytest.approx(0.1), pytest.approx(0.1))
+    assert found.rest == rest.Rest("flow", pytest.approx(0.1), pytest.approx(0.1))
     assert "forgets exponentially" in str(found) and "0.1 per unit of time" in str(found)
     assert found.perturbation.errors[0] == 0 and (np.diff(found.perturbation.errors) > 0).all()
 
@@ -68,12 +69,12 @@ def test_layers_of_torch_forget_at_the_rate_of_their_linearisation(kind, batch_f
 
 def test_radius_of_steps_is_the_smallest_push_that_upsets():
     matrix = np.array([[0.5, 0.3], [-0.4, 0.2]])
-    radius = probing._radius_of_steps(matrix)
+    radius = rest._radius_of_steps(matrix)
     angles = np.linspace(0, np.pi, 20001)
     grid = min(linalg.svdvals(np.exp(1j * a) * np.eye(2) - matrix)[-1] for a in angles)
     assert radius == pytest.approx(grid, rel=1e-6) and radius <= grid
-    assert probing._radius_of_steps(np.diag([0.5, -0.9])) == pytest.approx(0.1)
-    assert probing._radius_of_steps(np.diag([0.5, -1.0])) == 0
+    assert rest._radius_of_steps(np.diag([0.5, -0.9])) == pytest.approx(0.1)
+    assert rest._radius_of_steps(np.diag([0.5, -1.0])) == 0
 
 
 def test_single_layer_is_linearised_where_it_rests():
@@ -83,7 +84,7 @@ def test_single_layer_is_linearised_where_it_rests():
     for _ in range(2000):
         h = torch.tanh(W @ h + b)
     expected = (1 - h**2)[:, None] * W
-    assert np.abs(probing._step_at_rest(layer) - expected.numpy()).max() < 1e-10
+    assert np.abs(rest._step_at_rest(layer) - expected.numpy()).max() < 1e-10
 
 
 def test_a_layer_that_does_not_settle_has_no_rest():
@@ -94,7 +95,7 @@ def test_a_layer_that_does_not_settle_has_no_rest():
     oscillates = drawn(nn.RNN(1, 2))
     with torch.no_grad():
         oscillates.weight_hh_l0.copy_(layer.weight_hh_l0)
-    assert probing._step_at_rest(oscillates.double()) is None
+    assert rest._step_at_rest(oscillates.double()) is None
 
 
 @pytest.mark.parametrize("batch_first", [True, False])

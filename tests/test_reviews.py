@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cmlib import reviews
+from cmlib.chapter import reviews
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "workflow"))

@@ -10,7 +10,8 @@ from scipy import linalg, optimize
 import cmlib
 from cmlib import kernels, models, parameterizations, targets
 from cmlib.distances import KernelDistance
-from cmlib.stability import PerturbationCurve, _Ball, crossing, stable_perturbation_radius
+from cmlib.perturbation import PerturbationCurve, crossing, stable_perturbation_radius
+from cmlib.worst_case import Ball
 
 LAMBDA = 0.7  # the rate of every one-neuron network below
 
@@ -178,7 +179,7 @@ def test_sampled_errors_equal_root_bracketed_kernel_distances(horizon):
     # the other route: eigenvalues of each perturbed W, and |rho - rhohat| between bracketed sign changes
     network, kernel = few_modes()
     beta = 0.5 * cmlib.stability_radius(network.W)
-    directions = _Ball(network).random(generator(), 5)
+    directions = Ball(network).random(generator(), 5)
     distances = []
     for j in range(5):
         W, U, c = ((getattr(network, n).detach() + beta * directions[n][0, j]).numpy() for n in ("W", "U", "c"))
@@ -191,7 +192,7 @@ def test_sampled_errors_equal_root_bracketed_kernel_distances(horizon):
 
 def test_directions_lie_on_the_unit_sphere_of_each_spectral_norm():
     network, _ = few_modes()
-    directions = _Ball(network).random(generator(), 7)
+    directions = Ball(network).random(generator(), 7)
     assert torch.allclose(torch.linalg.matrix_norm(directions["W"], ord=2), torch.ones(1, 7, dtype=torch.float64))
     for name in ("U", "c"):
         assert torch.allclose(directions[name].norm(dim=-1), torch.ones(1, 7, dtype=torch.float64))
@@ -224,7 +225,7 @@ def test_no_random_search_beats_the_worst_case():
 
 def test_ascent_ends_where_no_small_step_improves():
     network, kernel = few_modes(2)
-    ball, distance = _Ball(network), KernelDistance(kernel, network, "sup", np.inf, 0.01)
+    ball, distance = Ball(network), KernelDistance(kernel, network, "sup", np.inf, 0.01)
     beta, reachable, first = torch.tensor([0.01], dtype=torch.float64), torch.tensor([True]), torch.tensor([0])
     short, long = (
         ball.ascend(distance, beta, reachable, ball.random(generator(), 5), first, n_iterations=n).amax().item()

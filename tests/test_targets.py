@@ -6,8 +6,9 @@ import torch
 from scipy import integrate
 
 from cmlib import inputs, kernels
+from cmlib.chapter import Lorenz96
 from cmlib.models import LinearRNN
-from cmlib.targets import LinearFunctional, Lorenz96
+from cmlib.targets import LinearFunctional
 
 
 def noise(n: int = 200) -> torch.Tensor:

@@ -32,55 +32,111 @@ def without_docstrings(tree: ast.AST) -> str:
     return ast.dump(tree)
 
 
-def names_of(package: ast.Module) -> dict[str, str]:
-    """Return name -> module of what the package's `__init__` offers; it is a table of names, no more."""
-    found = {}
+def names_of(package: ast.Module, prefix: str = "") -> dict[str, str]:
+    """Return name -> module of what a package's `__init__` offers; it is a table of names, no more.
+
+    Both are written from below cmlib: "fit" -> "training", "chapter.ensemble" -> "chapter.ensembles".
+    """
+    found, package_name = {}, f"cmlib.{prefix}".rstrip(".")
     for node in package.body:
         if isinstance(node, ast.ImportFrom):
             for name in node.names:
-                module = name.name if node.module == "cmlib" else node.module.removeprefix("cmlib.")
-                found[name.asname or name.name] = module
+                module = f"{node.module}.{name.name}" if node.module == package_name else node.module
+                found[f"{prefix}.{name.asname or name.name}".lstrip(".")] = module.removeprefix("cmlib.")
     return found
 
 
 def modules_used(tree: ast.AST, offered: dict[str, str]) -> set[str]:
-    """Return the modules of cmlib that a piece of code names; all of them where it takes the package as a whole."""
-    used = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module == "cmlib":
-            used |= {offered.get(name.name, name.name) for name in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cmlib."):
-            used.add(node.module.removeprefix("cmlib."))
+    """Return the modules of cmlib whose names a piece of code uses; imports for type checkers alone do not count.
+
+    A package such as cmlib.models counts by the names taken out of it, and as a whole where it is passed on.
+    """
+    nodes = _walk(tree)
+    bound, used = {}, set()  # bound: a name in the code -> what it stands for, from below cmlib; "" for cmlib itself
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "cmlib":
+            prefix = node.module.removeprefix("cmlib").removeprefix(".")
+            bound |= {name.asname or name.name: f"{prefix}.{name.name}".lstrip(".") for name in node.names}
         elif isinstance(node, ast.Import):
-            used |= {n.name.removeprefix("cmlib.") for n in node.names if n.name.startswith("cmlib.")}
-            if any(n.name == "cmlib" and n.asname for n in node.names):
-                used |= {*offered.values()}
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "cmlib":
-            used.add(offered.get(node.attr, node.attr))
+            for name in node.names:
+                below = name.name.removeprefix("cmlib").removeprefix(".")
+                if name.name.split(".")[0] == "cmlib" and name.asname:
+                    bound[name.asname] = below
+                elif name.name.split(".")[0] == "cmlib":
+                    bound["cmlib"] = ""
+                    used |= {below} - {""}
+    inside = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+    for node in nodes:
+        if isinstance(node, ast.Name | ast.Attribute) and id(node) not in inside:
+            chain = ast.unparse(node).split(".") if _is_dotted(node) else [""]
+            if chain[0] in bound:
+                used.add(_module(".".join(filter(None, [bound[chain[0]], *chain[1:]])), offered))
     return used
+
+
+def _walk(tree: ast.AST) -> list[ast.AST]:
+    found, waiting = [], [tree]
+    while waiting:
+        node = waiting.pop()
+        if not (isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"):
+            found.append(node)
+            waiting += ast.iter_child_nodes(node)
+    return found
+
+
+def _is_dotted(node: ast.AST) -> bool:
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return isinstance(node, ast.Name)
+
+
+def _module(dotted: str, offered: dict[str, str]) -> str:
+    """Return the module in which a dotted name lives, "__init__" for the package itself."""
+    reached = ""
+    for part in dotted.split(".") if dotted else []:
+        further = f"{reached}.{part}".lstrip(".")
+        if reached and further not in offered:
+            break
+        reached = offered.get(further, further)
+    return reached or "__init__"
+
+
+def offered_by(root: Path) -> dict[str, str]:
+    """Return name -> module of everything that cmlib and its packages offer, and each module under its own name."""
+    found = {}
+    for path in sorted((root / "cmlib").rglob("*.py")):
+        name = ".".join(path.relative_to(root / "cmlib").with_suffix("").parts)
+        if path.stem == "__init__":
+            found |= names_of(ast.parse(path.read_text(encoding="utf-8")), name.removesuffix("__init__").strip("."))
+        else:
+            found[name] = name
+    return found
 
 
 @functools.cache
 def library(root: Path = ROOT) -> dict[str, tuple[str, frozenset[str]]]:
     """Return module -> (hash of its syntax tree, modules it uses directly)."""
-    offered = names_of(ast.parse((root / "cmlib" / "__init__.py").read_text(encoding="utf-8")))
-    found = {}
+    offered, found = offered_by(root), {}
     for path in sorted((root / "cmlib").rglob("*.py")):
-        name = ".".join(path.relative_to(root / "cmlib").with_suffix("").parts).removesuffix(".__init__")
+        name = ".".join(path.relative_to(root / "cmlib").with_suffix("").parts)
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        uses = frozenset() if name == "__init__" else frozenset(modules_used(tree, offered))
-        found[name] = digest(without_docstrings(tree)), uses
-    for path in sorted((root / "cmlib").rglob("*.html")):  # templates belong to every module
-        found[path.name] = content_digest(path), frozenset()
+        if path.stem == "__init__":
+            # taken as a whole, a package is all that it offers; the table itself changes nothing
+            whole = name.removesuffix("__init__").removesuffix(".")
+            offers = names_of(tree, whole).values()
+            found[whole or "__init__"] = "", frozenset(offers)
+        else:
+            found[name] = digest(without_docstrings(tree)), frozenset(modules_used(tree, offered))
+    for path in sorted((root / "cmlib").rglob("*.html")):  # a template belongs to the module of its name
+        module = ".".join(path.relative_to(root / "cmlib").with_suffix("").parts)
+        found[module] = digest(found[module][0], content_digest(path)), found[module][1]
     return found
 
 
 def library_digest(code: str, root: Path = ROOT, without: tuple[str, ...] = ()) -> str:
     """Return a hash of all modules that the code uses, and that these use."""
-    known = library(root)
-    offered = names_of(ast.parse((root / "cmlib" / "__init__.py").read_text(encoding="utf-8")))
+    known, offered = library(root), offered_by(root)
     waiting, reached = modules_used(ast.parse(code), offered), set()
-    waiting |= {name for name in known if name.endswith(".html")}
     while waiting:
         name = waiting.pop()
         if name in known and name not in reached and name not in without:
@@ -179,9 +235,14 @@ def _bound(statement: ast.stmt) -> set[str]:
     return bound
 
 
+# how tables are read and evidence is judged changes no row
+READING = ("chapter.ensembles", "chapter.claims", "chapter.figures", "chapter.movable")
+
+
 def ensemble_digest(code: str, name: str, root: Path = ROOT) -> str:
     """Return the address of an ensemble's rows, whatever else its chapter computes."""
     needed = slice_of(code, name, sizes=False)
-    # how tables are read and evidence is judged changes no row
-    library = library_digest(needed, root, without=("ensembles", "claims", "figures"))
+    library = library_digest(
+        needed, root, without=("chapter.ensembles", "chapter.claims", "chapter.figures", "chapter.movable")
+    )
     return digest(without_docstrings(ast.parse(needed)), library, content_digest(root / "requirements.lock"))

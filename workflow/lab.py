@@ -71,7 +71,7 @@ def gather(ensemble: Ensemble) -> None:
     """Write the table of an ensemble from its seeds."""
     import numpy as np
 
-    from cmlib.ensembles import read_columns, write_columns
+    from cmlib.chapter.ensembles import read_columns, write_columns
 
     folder = ROOT / "_build" / "train" / ensemble.name
     parts = [read_columns(folder / str(seed)) for seed in range(ensemble.seeds)]

@@ -5,6 +5,7 @@ python workflow/sabotage.py halved-radius   these only
 python workflow/sabotage.py --today 3       three of them, drawn by the date
 """
 
+import contextlib
 import csv
 import datetime
 import importlib
@@ -58,27 +59,33 @@ def defects() -> dict[str, Defect]:
     return found
 
 
-def put_in_place(defect: Defect) -> None:
-    """Replace the name, and every other name in the library under which the same object is known.
+def place_of(target: str) -> tuple[object, str]:
+    """Return the module or class in which the last name of a target stands, and that name.
 
     Raises:
         ValueError: when the library has no such name.
     """
-    import cmlib  # noqa: F401
-
-    owner, rest = None, defect.target.split(".")
+    owner, rest = None, target.split(".")
     for cut in range(len(rest) - 1, 0, -1):
-        if ".".join(rest[:cut]) in sys.modules:
-            owner, rest = sys.modules[".".join(rest[:cut])], rest[cut:]
+        with contextlib.suppress(ImportError):
+            owner, rest = importlib.import_module(".".join(rest[:cut])), rest[cut:]
             break
     for name in rest[:-1]:
         owner = getattr(owner, name, None)
-    right = vars(owner).get(rest[-1]) if owner is not None else None
-    if right is None:
-        raise ValueError(f"cmlib has no {defect.target}; has it been renamed?")
+    if owner is None or vars(owner).get(rest[-1]) is None:
+        raise ValueError(f"cmlib has no {target}; has it been renamed?")
+    return owner, rest[-1]
+
+
+def put_in_place(defect: Defect) -> None:
+    """Replace the name, and every other name in the library under which the same object is known."""
+    import cmlib.chapter  # noqa: F401
+
+    owner, name = place_of(defect.target)
+    right = vars(owner)[name]
     bound = type(right) if isinstance(right, classmethod | staticmethod) else lambda function: function
     wrong = bound(defect.wrong(getattr(right, "__func__", right)))
-    setattr(owner, rest[-1], wrong)
+    setattr(owner, name, wrong)
     if isinstance(owner, type) or isinstance(right, int | float | str | bool):
         return
     for module in [m for n, m in sys.modules.items() if n == "cmlib" or n.startswith("cmlib.")]:

@@ -25,7 +25,7 @@ def rows_of(name: str, seed: int):
     """Return what the experiment gave: its columns, its values and the number of seeds."""
     import torch
 
-    from cmlib.ensembles import Done
+    from cmlib.chapter.ensembles import Done
 
     torch.set_num_threads(1)
     os.environ["CMLIB_ENSEMBLE"] = json.dumps({"name": name, "seed": seed})
@@ -44,7 +44,7 @@ def main(name: str, seed: int) -> int:
         print(f"train: no ensemble {name!r}; the ensembles are: {', '.join(known)}", file=sys.stderr)
         return 2
     columns, values, seeds = rows_of(name, seed)
-    from cmlib.ensembles import write_columns
+    from cmlib.chapter.ensembles import write_columns
 
     stem = TRAINED / name / str(seed)
     stem.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def main(name: str, seed: int) -> int:
 
 def today(count: int) -> int:
     """Compute rows of results/ again, none of over five minutes; return 1 if one lies over 4 spreads from its table."""
-    from cmlib.ensembles import read_columns, spreads_apart
+    from cmlib.chapter.ensembles import read_columns, spreads_apart
 
     known = [e for e in ensembles().values() if e.state == "fresh"]
     jobs = [(e.name, seed) for e in known for seed, took in enumerate(e.record()["seconds"]) if took < 300]

@@ -57,7 +57,7 @@ DEFECTS = {
     ),
     "w1-without-derivative": (
         CHAPTER,
-        "cmlib.stability.perturbation_error",
+        "cmlib.perturbation.perturbation_error",
         without_the_derivative,
         "the W1 norm without its derivative",
     ),

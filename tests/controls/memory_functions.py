@@ -59,8 +59,8 @@ DEFECTS = {
     "memory-without-dt": (CHAPTER, "cmlib.memory.memory_function", without_the_time_step, "M lacks the 1/dt"),
     "memory-one-step-late": (CHAPTER, "cmlib.memory.memory_function", one_step_late, "M starts a step late"),
     "memory-of-small-inputs": (CHAPTER, "cmlib.memory._amplitudes", clipped_inputs, "inputs clipped at 10"),
-    "half-the-decay-rate": (CHAPTER, "cmlib.memory.decay", half_the_rate, "half the rate of a fitted exponential"),
+    "half-the-decay-rate": (CHAPTER, "cmlib.decay.decay", half_the_rate, "half the rate of a fitted exponential"),
     "steps-start-late": (CHAPTER, "cmlib.inputs.heaviside", starts_late, "the step comes one step late"),
     "long-impulses": (CHAPTER, "cmlib.inputs.impulse", stays_for_ten_steps, "an impulse lasts ten steps"),
-    "every-decay-exponential": (CHAPTER, "cmlib.memory.decay", always_exponential, "no decay but exponential ones"),
+    "every-decay-exponential": (CHAPTER, "cmlib.decay.decay", always_exponential, "no decay but exponential ones"),
 }

@@ -46,9 +46,14 @@ def powers_first(decay):
 
 
 DEFECTS = {
-    "minority-verdicts": (CHAPTER, "cmlib.reviews.made_reviews", minority_verdicts, "verdicts go with the minority"),
-    "last-word-lost": (CHAPTER, "cmlib.reviews.Vocabulary.encode", last_word_lost, "the last word is not read"),
-    "rates-per-two-steps": (CHAPTER, "cmlib.memory.decay", rates_per_two_steps, "rates of decay twice what they are"),
-    "decay-on-early-window": (CHAPTER, "cmlib.memory.decay", early_window, "decay is judged on the first eighth"),
-    "decay-on-log-time": (CHAPTER, "cmlib.memory.decay", powers_first, "decay is regressed on the logarithm of time"),
+    "minority-verdicts": (
+        CHAPTER,
+        "cmlib.chapter.reviews.made_reviews",
+        minority_verdicts,
+        "verdicts go with the minority",
+    ),
+    "last-word-lost": (CHAPTER, "cmlib.chapter.reviews.Vocabulary.encode", last_word_lost, "the last word is not read"),
+    "rates-per-two-steps": (CHAPTER, "cmlib.decay.decay", rates_per_two_steps, "rates of decay twice what they are"),
+    "decay-on-early-window": (CHAPTER, "cmlib.decay.decay", early_window, "decay is judged on the first eighth"),
+    "decay-on-log-time": (CHAPTER, "cmlib.decay.decay", powers_first, "decay is regressed on the logarithm of time"),
 }

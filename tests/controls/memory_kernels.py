@@ -46,19 +46,19 @@ DEFECTS = {
     ),
     "no-ascent": (
         CHAPTER,
-        "cmlib.stability._Ball.ascend",
+        "cmlib.worst_case.Ball.ascend",
         lambda right: lambda *args: right(*args, n_iterations=0),
         "the ascent takes no step from its starts",
     ),
     "frobenius-balls": (
         CHAPTER,
-        "cmlib.stability._Ball",
+        "cmlib.worst_case.Ball",
         in_frobenius_norm,
         "perturbations measured in the Frobenius norm, not the spectral one",
     ),
     "errors-to-time-100": (
         CHAPTER,
-        "cmlib.stability.KernelDistance",
+        "cmlib.perturbation.KernelDistance",
         lambda right: (
             lambda kernel, model, norm, horizon, *rest: right(kernel, model, norm, min(horizon, 100.0), *rest)
         ),

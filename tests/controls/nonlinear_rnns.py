@@ -47,13 +47,13 @@ DEFECTS = {
     ),
     "level-forgotten": (
         CHAPTER,
-        "cmlib.stability.stable_perturbation_radius",
+        "cmlib.perturbation.stable_perturbation_radius",
         level_forgotten,
         "twice the error at rest in place of the level",
     ),
     "teachers-decay-exponential": (
         CHAPTER,
-        "cmlib.memory.decay",
+        "cmlib.decay.decay",
         always_exponential,
         "each memory is called exponential",
     ),

@@ -57,7 +57,7 @@ DEFECTS = {
     ),
     "gradient-without-time": (
         CHAPTER,
-        "cmlib.fitting.KernelLoss.gradient",
+        "cmlib.gradient_flow.KernelLoss.gradient",
         without_time,
         "the gradient in a rate loses its factor t",
     ),

@@ -46,10 +46,35 @@ def without_the_mean(right):
 
 
 DEFECTS = {
-    "rates-pushed-twice": (CHAPTER, "cmlib.fitting.KernelLoss.gradient", rates_pushed_twice, "dJ/dw twice too large"),
-    "fainter-bump": (CHAPTER, "cmlib.fitting.KernelLoss._moment", fainter_bump, "modes hear nine tenths of the bump"),
-    "hessian-in-blocks": (CHAPTER, "cmlib.fitting.KernelLoss.hessian", without_mixed_terms, "no mixed derivatives"),
-    "halved-distance": (CHAPTER, "cmlib.fitting.GradientFlow.hitting_time", distance_of_weights, "distances halved"),
+    "rates-pushed-twice": (
+        CHAPTER,
+        "cmlib.gradient_flow.KernelLoss.gradient",
+        rates_pushed_twice,
+        "dJ/dw twice too large",
+    ),
+    "fainter-bump": (
+        CHAPTER,
+        "cmlib.gradient_flow.KernelLoss._moment",
+        fainter_bump,
+        "modes hear nine tenths of the bump",
+    ),
+    "hessian-in-blocks": (
+        CHAPTER,
+        "cmlib.gradient_flow.KernelLoss.hessian",
+        without_mixed_terms,
+        "no mixed derivatives",
+    ),
+    "halved-distance": (
+        CHAPTER,
+        "cmlib.gradient_flow.GradientFlow.hitting_time",
+        distance_of_weights,
+        "distances halved",
+    ),
     "half-a-bump": (CHAPTER, "cmlib.kernels.Bump.__call__", before_the_bump_only, "bump cut off after its centre"),
-    "waves-unfelt": (CHAPTER, "cmlib.targets.Lorenz96.velocity", without_the_mean, "fast variables do not act on y"),
+    "waves-unfelt": (
+        CHAPTER,
+        "cmlib.chapter.lorenz96.Lorenz96.velocity",
+        without_the_mean,
+        "fast variables do not act",
+    ),
 }

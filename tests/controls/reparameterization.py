@@ -70,19 +70,19 @@ DEFECTS = {
     ),
     "all-weights-perturbed": (
         CHAPTER,
-        "cmlib.stability.perturbation_error",
+        "cmlib.perturbation.perturbation_error",
         of_all_weights,
         "perturbs all weights whichever are asked for",
     ),
     "window-ignored": (
         CHAPTER,
-        "cmlib.stability.perturbation_error",
+        "cmlib.perturbation.perturbation_error",
         for_all_times,
         "measures the error on all times whatever the horizon",
     ),
     "stays-at-random-directions": (
         CHAPTER,
-        "cmlib.stability._Ball.ascend",
+        "cmlib.worst_case.Ball.ascend",
         no_ascent,
         "the worst case is the largest of random directions, without ascent",
     ),

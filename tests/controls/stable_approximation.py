@@ -45,10 +45,10 @@ def fewer_modes(right):
 
 
 DEFECTS = {
-    "ascent-left-out": (CHAPTER, "cmlib.stability._Ball.ascend", without_ascent, "no ascent of the perturbation error"),
+    "ascent-left-out": (CHAPTER, "cmlib.worst_case.Ball.ascend", without_ascent, "no ascent of the perturbation error"),
     "entries-for-spectral-norm": (
         CHAPTER,
-        "cmlib.stability._Ball._size",
+        "cmlib.worst_case.Ball._size",
         entrywise,
         "perturbations by largest entry, not by spectral norm",
     ),

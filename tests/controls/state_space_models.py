@@ -38,20 +38,25 @@ def against_the_first_input(right):
 
 
 DEFECTS = {
-    "scan-one-round-short": (CHAPTER, "cmlib.models.linear_scan", one_round_short, "the scan lacks its last round"),
+    "scan-one-round-short": (
+        CHAPTER,
+        "cmlib.sequence_maps.linear_scan",
+        one_round_short,
+        "the scan lacks its last round",
+    ),
     "wrapped-convolution": (
         CHAPTER,
-        "cmlib.models.causal_convolution",
+        "cmlib.sequence_maps.causal_convolution",
         lambda right: lambda w, x: torch.fft.irfft(torch.fft.rfft(w) * torch.fft.rfft(x), x.shape[-1]),
         "an FFT without padding, in which the end reaches the beginning",
     ),
     "input-not-held": (
         CHAPTER,
-        "cmlib.models._expm1_over",
+        "cmlib.models.weights.expm1_over",
         lambda right: torch.ones_like,
         "Euler's input weight instead of that of inputs held over a step",
     ),
-    "pushed-half-as-far": (CHAPTER, "cmlib.stability._Ball.errors", half_the_push, "pushes of half the radius"),
+    "pushed-half-as-far": (CHAPTER, "cmlib.worst_case.Ball.errors", half_the_push, "pushes of half the radius"),
     "supremum-of-one-input": (
         CHAPTER,
         "cmlib.distances.SequenceDistance.__init__",
@@ -66,7 +71,7 @@ DEFECTS = {
     ),
     "everything-fades": (
         CHAPTER,
-        "cmlib.memory.decay",
+        "cmlib.decay.decay",
         lambda right: lambda curve: dataclasses.replace(right(curve), kind="exponential"),
         "every memory is called exponential",
     ),

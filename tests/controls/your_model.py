@@ -33,26 +33,26 @@ def with_forget_gate_open(right):
 DEFECTS = {
     "rate-half-reported": (
         CHAPTER,
-        "cmlib.probing.decay",
+        "cmlib.report.decay",
         of_decay(lambda found: dataclasses.replace(found, rate=found.rate / 2)),
         "half the rate of a memory",
     ),
     "steps-not-differentiated": (CHAPTER, "cmlib.memory.memory_function", of_curve(summed), "no derivative of steps"),
     "forget-bias-added-once-more": (
         CHAPTER,
-        "cmlib.probing._step_at_rest",
+        "cmlib.rest._step_at_rest",
         with_forget_gate_open,
         "1 is added to an LSTM's forget bias",
     ),
     "radius-per-unit-of-two": (
         CHAPTER,
-        "cmlib.probing.stability_radius",
+        "cmlib.rest.stability_radius",
         lambda right: lambda W, *a, **k: right(2.0 * W, *a, **k),
         "the stability radius of 2 W",
     ),
     "no-look-at-the-model": (
         CHAPTER,
-        "cmlib.probing._check",
+        "cmlib.report.preflight",
         lambda right: lambda seq_map, inputs: None,
         "takes any model, whatever it depends on",
     ),

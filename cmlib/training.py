@@ -1,8 +1,4 @@
-"""Fitting: how gradient methods move a model's weights towards a target, and when.
-
-`fit` trains any models on data. `KernelLoss` and `gradient_flow` are the theory's own setting: a diagonal linear
-network, white noise of infinite length, and steps that are infinitely small.
-"""
+"""Training: how gradient methods move the weights of any models towards a target, each as if it were alone."""
 
 import copy
 import itertools
@@ -14,11 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy import integrate, optimize
+from scipy import optimize
 from torch import Tensor, nn
 
-from cmlib.exponential_sums import ExponentialSum
-from cmlib.kernels import ArrayLike, Bump, Exponential, Kernel, KernelLike, Number, Sum, _kernel, _positive, _set
+from cmlib.arguments import Number, positive
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +31,7 @@ class FitResult:
 
     def first_below(self, fraction: Number) -> Float[np.ndarray, " n_models"]:
         """Return for each model the first step at which its loss is below fraction times its first; inf if none."""
-        below = self.losses < _positive("fraction", fraction) * self.losses[0]
+        below = self.losses < positive("fraction", fraction) * self.losses[0]
         return np.where(below.any(0), below.argmax(0), np.inf)
 
     def plateaus(self, keep: Number = 0.8, floor: Number = 0.01) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
@@ -50,7 +45,7 @@ class FitResult:
             ValueError: unless keep and floor lie between 0 and 1.
         """
         for name, value in (("keep", keep), ("floor", floor)):
-            if not _positive(name, value) < 1:
+            if not positive(name, value) < 1:
                 raise ValueError(f"expected {name} < 1, got {value!r}")
         found = []
         for loss, last in zip(self.losses.T, self.first_below(floor), strict=True):
@@ -122,7 +117,7 @@ def fit(
         longest = max(map(len, losses))
         losses = [np.pad(of_one, (0, longest - len(of_one)), mode="edge") for of_one in losses]
         return FitResult(np.stack(losses, 1), list(trained))
-    stepper = partial(OPTIMIZERS[optimizer], lr=_positive("lr", lr))
+    stepper = partial(OPTIMIZERS[optimizer], lr=positive("lr", lr))
     return _side_by_side(models, _batches(inputs, outputs, steps, batch, generator), stepper, until)
 
 
@@ -218,185 +213,3 @@ def _shape(model: nn.Module) -> list:
     settings = [(type(part), {k: v for k, v in vars(part).items() if k[0] != "_"}) for part in model.modules()]
     tensors = list(model.named_parameters()) + list(model.named_buffers())
     return [repr(settings), [(name, value.shape, value.dtype) for name, value in tensors]]
-
-
-@dataclass(frozen=True)
-class KernelLoss:
-    """J(a, w) = int_0^inf (sum_i a_i e^{-w_i t} - rho(t))^2 dt, in closed form with two derivatives.
-
-    The modes of the target join those of the model before anything is summed, so that where both agree they cancel
-    exactly and a gradient of size g is right to about 1e-15 / g.
-
-    Args:
-        kernel: rho, a sum of exponentials (real rates) and bumps.
-
-    Raises:
-        ValueError: for any other kernel; from each call, unless rates are positive and shapes agree.
-
-    Reference: li2022approximation, eq. (102)
-    """
-
-    kernel: KernelLike
-
-    def __post_init__(self):
-        modes, bumps = _modes_and_bumps(_kernel("kernel", self.kernel))
-        _set(self, _weights=np.array([w for w, _ in modes]), _rates=np.array([r for _, r in modes]), _bumps=bumps)
-
-    def __call__(self, weights: ArrayLike, rates: ArrayLike) -> float:
-        """Return J."""
-        a, w = _checked(weights, rates)
-        a, w = np.append(a, -self._weights), np.append(w, self._rates)
-        squares = sum(p * q * _overlap(b, c) for p, b in self._bumps for q, c in self._bumps)
-        return float(a @ (1 / (w[:, None] + w)) @ a - 2 * a @ self._moment(0, w) + squares)
-
-    def gradient(self, weights: ArrayLike, rates: ArrayLike) -> Float[np.ndarray, " m_and_m"]:
-        """Return dJ/da followed by dJ/dw."""
-        a, w = _checked(weights, rates)
-        return np.append(2 * self._residual(0, a, w), -2 * a * self._residual(1, a, w))
-
-    def hessian(self, weights: ArrayLike, rates: ArrayLike) -> Float[np.ndarray, "m_and_m m_and_m"]:
-        """Return the second derivatives, in the order of the gradient."""
-        a, w = _checked(weights, rates)
-        total = w[:, None] + w
-        by_both = -2 * a / total**2 - 2 * np.diag(self._residual(1, a, w))
-        by_rates = 4 * np.outer(a, a) / total**3 + 2 * np.diag(a * self._residual(2, a, w))
-        return np.block([[2 / total, by_both], [by_both.T, by_rates]])
-
-    def _residual(self, n: int, a: np.ndarray, w: np.ndarray) -> np.ndarray:
-        # int t^n e^{-w_k t} (rhohat - rho) dt for each k; n! / (w_k + w_j)^{n+1} is the moment of one mode
-        a, of = np.append(a, -self._weights), np.append(w, self._rates)
-        powers = (w[:, None] + of) ** -(n + 1.0) * (1, 1, 2)[n]
-        # largest terms first, so that equal and opposite ones meet
-        order = np.argsort(-np.abs(a), kind="stable")
-        return (a[order] * powers[:, order]).cumsum(1)[:, -1] - self._moment(n, w)
-
-    def _moment(self, n: int, w: np.ndarray) -> np.ndarray:
-        # int t^n e^{-wt} of the bumps; e^{-wt} bump is a Gaussian of mean mu, so partial integration steps up in n
-        total = np.zeros(len(w))
-        for weight, bump in self._bumps:
-            m = [bump.laplace(w)]
-            mu, edge = bump.center - bump.width**2 * w, bump.width**2 * bump(0.0)
-            m.append(mu * m[0] + edge)
-            m.append(mu * m[1] + bump.width**2 * m[0])
-            total += weight * m[n]
-        return total
-
-
-def _modes_and_bumps(kernel: Kernel) -> tuple[list, list]:
-    match kernel:
-        case Exponential(rate=rate):
-            return [(1.0, rate)], []
-        case ExponentialSum(rates=rates, weights=weights) if np.isrealobj(rates) and np.isrealobj(weights):
-            return list(zip(weights.tolist(), rates.tolist(), strict=True)), []
-        case Bump():
-            return [], [(1.0, kernel)]
-        case Sum(kernels=kernels, weights=weights):
-            modes, bumps = [], []
-            for scale, part in zip(weights, kernels, strict=True):
-                of_part = _modes_and_bumps(part)
-                modes += [(scale * w, r) for w, r in of_part[0]]
-                bumps += [(scale * w, b) for w, b in of_part[1]]
-            return modes, bumps
-    raise ValueError(f"expected a sum of exponentials with real rates and bumps, got {kernel!r}")
-
-
-def _overlap(a: Bump, b: Bump) -> float:
-    # int a b: the product of two Gaussians is one
-    total = a.width**2 + b.width**2
-    center = (a.center * b.width**2 + b.center * a.width**2) / total
-    height = np.exp(-((a.center - b.center) ** 2) / (2 * total))
-    return height * float(Bump(center, a.width * b.width / np.sqrt(total)).tail(0.0))
-
-
-def _checked(weights: ArrayLike, rates: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    a, w = np.asarray(weights, dtype=float), np.asarray(rates, dtype=float)
-    if a.ndim != 1 or a.shape != w.shape or not a.size:
-        raise ValueError(f"expected weights and rates of one shape (m,), got {a.shape} and {w.shape}")
-    if not (np.isfinite(a).all() and np.isfinite(w).all() and w.min() > 0):
-        raise ValueError(f"expected finite weights and positive rates, got {a} and {w}")
-    return a, w
-
-
-@dataclass(frozen=True, eq=False)
-class GradientFlow:
-    """A solution of d(a, w)/dtau = -grad J(a, w).
-
-    Args:
-        t: (n,) times tau of the solver's steps.
-        weights: (n, m) a at these times.
-        rates: (n, m) w at these times.
-        losses: (n,) J at these times.
-        at: tau -> (2m,) or (2m, n), a followed by w, between the steps.
-    """
-
-    t: Float[np.ndarray, " n"]
-    weights: Float[np.ndarray, "n m"]
-    rates: Float[np.ndarray, "n m"]
-    losses: Float[np.ndarray, " n"]
-    at: Any
-    loss: KernelLoss
-
-    def hitting_time(self, delta: Number, of: str = "loss") -> float:
-        """Return the first time at which |J - J(0)|, or |(a, w) - (a, w)(0)|_2, reaches delta; inf if never.
-
-        Args:
-            delta: how far, > 0.
-            of: "loss" or "parameters".
-
-        Reference: li2022approximation, Thm 20
-        """
-        delta, start = _positive("delta", delta), self.at(0.0)
-        m = self.weights.shape[1]
-        distances = {
-            "loss": lambda x: abs(self.loss(x[:m], x[m:]) - self.losses[0]),
-            "parameters": lambda x: float(np.linalg.norm(x - start)),
-        }
-        if of not in distances:
-            raise ValueError(f"expected of among {list(distances)}, got {of!r}")
-
-        def beyond(t):
-            return distances[of](self.at(t)) - delta
-
-        step = next((i for i in range(1, len(self.t)) if beyond(self.t[i]) >= 0), None)
-        return float("inf") if step is None else optimize.brentq(beyond, *self.t[step - 1 : step + 1], rtol=1e-12)
-
-
-def gradient_flow(
-    kernel: KernelLike, weights0: ArrayLike, rates0: ArrayLike, t_max: Number = 1e6, *, rtol: Number = 1e-8
-) -> GradientFlow:
-    """Follow the gradient of J from (weights0, rates0), by an implicit Runge-Kutta method with the exact Hessian.
-
-    The flow ends at t_max, or earlier where a rate comes below a thousandth of its start: past zero J is infinite.
-
-    Args:
-        kernel: a sum of exponentials and bumps.
-        weights0, rates0: (m,) start; rates > 0.
-        t_max: end, > 0.
-        rtol: error allowed to each step, relative; the absolute one is 1e-3 of it.
-
-    Reference: li2022approximation, Thm 20; hairer1996solving
-    """
-    loss = KernelLoss(kernel)
-    a, w = _checked(weights0, rates0)
-    m, floor = len(a), w.min() / 1000
-
-    def slowest(t, x):
-        return x[m:].min() - floor
-
-    slowest.terminal = True
-    solution = integrate.solve_ivp(
-        lambda t, x: -loss.gradient(x[:m], np.maximum(x[m:], floor / 2)),
-        (0.0, _positive("t_max", t_max)),
-        np.append(a, w),
-        method="Radau",
-        jac=lambda t, x: -loss.hessian(x[:m], np.maximum(x[m:], floor / 2)),
-        dense_output=True,
-        events=slowest,
-        rtol=_positive("rtol", rtol),
-        atol=1e-3 * rtol,
-    )
-    if solution.status < 0:
-        raise RuntimeError(f"the flow could not be followed past {solution.t[-1]:g}: {solution.message}")
-    weights, rates = solution.y[:m].T, solution.y[m:].T
-    losses = np.array([loss(*x) for x in zip(weights, np.maximum(rates, floor / 2), strict=True)])
-    return GradientFlow(solution.t, weights, rates, losses, solution.sol, loss)

@@ -1,0 +1,110 @@
+"""Arguments: checks of what callers pass. Each returns the value as the library uses it, or says what was expected."""
+
+import math
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Loose on purpose: integers pass for floats, and wrong ones reach our own checks before any type checker.
+ArrayLike = Any  # whatever np.asarray(..., dtype=float) takes, or a torch tensor
+Number = Any  # stored as a float
+Count = Any  # an integer
+
+
+def number(name: str, value: Any, *, above: float = -math.inf, at_least: float = -math.inf) -> float:
+    """Return a finite number as a float."""
+    try:
+        found = math.nan if isinstance(value, str | bytes | bool) else float(value)
+    except (TypeError, ValueError, RuntimeError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise ValueError(f"expected {name} to be a finite number, got {value!r}")
+    if not found > above:
+        raise ValueError(f"expected {name} > {above:g}, got {value!r}")
+    if not found >= at_least:
+        raise ValueError(f"expected {name} >= {at_least:g}, got {value!r}")
+    return found
+
+
+def positive(name: str, value: Any) -> float:
+    """Return a finite number > 0 as a float."""
+    return number(name, value, above=0.0)
+
+
+def span(name: str, value: Any) -> float:
+    """Return a length of time > 0, which may be infinite."""
+    return math.inf if isinstance(value, float) and value == math.inf else positive(name, value)
+
+
+def count(name: str, value: Any, *, at_least: int = 1) -> int:
+    """Return an integer; True is none."""
+    try:
+        found = operator.index(value)
+    except TypeError:
+        found = None
+    if found is None or isinstance(value, bool | np.bool_) or found < at_least:
+        raise ValueError(f"expected {name} to be an integer >= {at_least}, got {value!r}")
+    return found
+
+
+def one_of(name: str, value: Any, known: Iterable[str]) -> str:
+    """Return a word out of a few."""
+    if not isinstance(value, str) or value not in (known := list(known)):
+        raise ValueError(f"expected {name} among {list(known)}, got {value!r}")
+    return value
+
+
+def random_source(name: str, value: Any) -> torch.Generator:
+    """Return the torch.Generator that the caller has to pass."""
+    if not isinstance(value, torch.Generator):
+        raise ValueError(f"expected {name} to be a torch.Generator, got {value!r}")
+    return value
+
+
+def real_array(name: str, value: Any, *, ndim: int | None = None) -> np.ndarray:
+    """Return finite real numbers as a float64 array on the host."""
+    try:
+        array = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
+        found = array.astype(float) if array.dtype.kind in "iuf" else None
+    except (TypeError, ValueError, RuntimeError):
+        found = None
+    if found is None or not np.isfinite(found).all():
+        raise ValueError(f"expected {name} to hold finite real numbers, got {value!r}")
+    if ndim is not None and found.ndim != ndim:
+        raise ValueError(f"expected {name} of {ndim} dimension{'s' if ndim > 1 else ''}, got shape {found.shape}")
+    return found
+
+
+def square_matrix(name: str, value: Any) -> np.ndarray:
+    """Return a real square matrix of finite numbers as a float64 array on the host."""
+    found = real_array(name, value)
+    if found.ndim != 2 or found.shape[0] != found.shape[1] or not found.size:
+        raise ValueError(f"expected {name} to be a square matrix, got shape {found.shape}")
+    return found
+
+
+def sequences(name: str, value: Any, channels: int | None = None) -> Tensor:
+    """Return a floating-point tensor (batch, time, channels)."""
+    wanted = f"(batch, time, {'channels' if channels is None else channels})"
+    if not isinstance(value, Tensor):
+        raise ValueError(f"expected {name} to be a tensor {wanted}, got {value!r}")
+    if value.ndim != 3 or (channels is not None and value.shape[-1] != channels):
+        raise ValueError(f"expected {name} of shape {wanted}, got {tuple(value.shape)}")
+    if not value.is_floating_point():
+        raise ValueError(f"expected {name} of floating-point numbers, got {value.dtype}")
+    return value
+
+
+def stored(instance: object, **fields: Any) -> None:
+    """Set fields of a frozen dataclass that its checks have changed."""
+    for name, value in fields.items():
+        object.__setattr__(instance, name, value)
+
+
+def namespace(t: ArrayLike) -> tuple[Any, Any]:
+    """Return (torch, t) for a tensor, and (numpy, a float64 array) for all else."""
+    return (torch, t) if isinstance(t, torch.Tensor) else (np, np.asarray(t, dtype=float))

@@ -1,0 +1,11 @@
+"""Models: sequence maps (batch, time, d_in) -> (batch, time, d_out) with trained weights.
+
+Time step k holds its input over [k dt, (k + 1) dt), and output k is read at the end of it.
+"""
+
+from cmlib.models.linear_rnn import LinearRNN
+from cmlib.models.rnn import ACTIVATIONS, RNN
+from cmlib.models.s4d import S4D
+from cmlib.models.ssm import SSM
+
+__all__ = ["LinearRNN", "RNN", "SSM", "S4D", "ACTIVATIONS"]

@@ -1,0 +1,87 @@
+"""A layer of diagonal state-space models with complex modes."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cmlib.sequence_maps import causal_convolution
+
+
+class S4D(nn.Module):
+    """A layer of diagonal state-space models, one for each channel, mixed by a nonlinearity between them.
+
+    In channel j, dh_n/dt = lambda_n h_n + x and y = 2 Re sum_n C_n h_n + D x, for inputs held over the channel's own
+    step; the layer returns out(gelu(y)). It begins with lambda_n = -1/2 + i pi n, steps spread evenly in their
+    logarithm, C and D normal.
+
+    Args:
+        channels: d_in = d_out, >= 1.
+        modes: complex modes in each channel, half the real states, >= 1.
+        steps: smallest and largest step.
+        generator: of the random start; None takes torch's own.
+
+    Reference: gu2022parameterization, S4D-Lin
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        modes: int = 32,
+        *,
+        steps: tuple[float, float] = (1e-3, 1e-1),
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float64,
+    ):
+        super().__init__()
+        if channels < 1 or modes < 1:
+            raise ValueError(f"expected channels >= 1 and modes >= 1, got {channels!r} and {modes!r}")
+        if not 0 < steps[0] <= steps[1] < math.inf:
+            raise ValueError(f"expected steps with 0 < smallest <= largest, got {steps!r}")
+
+        def normal(*shape):
+            return torch.randn(*shape, generator=generator, dtype=dtype)
+
+        low, high = math.log(steps[0]), math.log(steps[1])
+        spread = torch.rand(channels, generator=generator, dtype=dtype)
+        self.log_step = nn.Parameter(low + (high - low) * spread)
+        # real rates through exp, so that no training step leaves the stable half-plane
+        self.log_rate = nn.Parameter(torch.full((channels, modes), math.log(0.5), dtype=dtype))
+        self.frequency = nn.Parameter(math.pi * torch.arange(modes, dtype=dtype).repeat(channels, 1))
+        self.C = nn.Parameter(normal(channels, modes, 2) * math.sqrt(0.5))  # real and imaginary parts
+        self.D = nn.Parameter(normal(channels))
+        self.out = nn.utils.skip_init(nn.Linear, channels, channels, dtype=dtype)  # no draw from torch's own generator
+        with torch.no_grad():
+            self.out.weight.copy_(normal(channels, channels) / math.sqrt(channels))
+            self.out.bias.zero_()
+
+    @property
+    def d_in(self) -> int:
+        return len(self.D)
+
+    def eigenvalues(self) -> Tensor:
+        """Return the eigenvalues of each channel per unit of its own time, times its step: (channels, modes)."""
+        rates = torch.complex(-torch.exp(self.log_rate), self.frequency)
+        return rates * torch.exp(self.log_step)[:, None]
+
+    def forward(self, x: Tensor, route: str = "convolution") -> Float[Tensor, "batch time channels"]:
+        """Map (batch, time, channels) to the same shape; "convolution" and "recurrence" agree to rounding."""
+        if x.ndim != 3 or x.shape[-1] != len(self.D):
+            raise ValueError(f"expected an input of shape (batch, time, {len(self.D)}), got {tuple(x.shape)}")
+        if route not in ("convolution", "recurrence"):
+            raise ValueError(f"expected route 'recurrence' or 'convolution', got {route!r}")
+        z = self.eigenvalues()
+        # (e^{lambda step} - 1) / lambda integrates the mode over a step
+        readout = 2 * torch.complex(*self.C.unbind(-1)) * torch.expm1(z) / z * torch.exp(self.log_step)[:, None]
+        if route == "convolution":
+            k = torch.arange(x.shape[1], dtype=x.dtype, device=x.device)
+            kernel = torch.einsum("cm,cmt->ct", readout, torch.exp(z[..., None] * k)).real
+            y = causal_convolution(kernel, x.mT).mT
+        else:
+            A, h, outputs = torch.exp(z), torch.zeros(x.shape[0], *z.shape, dtype=z.dtype, device=x.device), []
+            for x_k in x.unbind(1):
+                h = A * h + x_k[..., None]
+                outputs.append((readout * h).sum(-1).real)
+            y = torch.stack(outputs, 1)
+        return self.out(nn.functional.gelu(y + self.D * x))

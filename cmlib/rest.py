@@ -1,0 +1,93 @@
+"""Rest: a recurrent layer linearised where it has come to rest without input."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import linalg, optimize
+from torch import Tensor, nn
+
+from cmlib.models import RNN, SSM, LinearRNN
+from cmlib.parameterizations import direct
+from cmlib.sequence_maps import BatchFirst, evaluating
+from cmlib.stability import stability_radius
+
+SETTLE = 20_000  # steps without input within which a recurrent layer has to come to rest
+
+
+@dataclass(frozen=True)
+class Rest:
+    """A recurrent weight, or the step of a recurrent layer linearised at rest.
+
+    Args:
+        kind: "flow" where eigenvalues of the recurrent weight have to have real parts below 0, "steps" where those of
+            the linearised step have to be below 1 in size.
+        rate: slowest, per unit of time or per step; negative where rest is unstable. Of an RNN, that of Euler's steps.
+        radius: distance of that matrix from instability, spectral norm, complex; inf for a stable parameterization.
+    """
+
+    kind: str
+    rate: float
+    radius: float
+
+
+def linearised_at_rest(model: Any) -> Rest | None:
+    if isinstance(model, RNN | LinearRNN | SSM):
+        W = model.recurrent().detach().double().cpu()
+        known = getattr(model, "parameterization", direct) == direct
+        radius = stability_radius(W) if known else np.inf
+        eigenvalues = torch.linalg.eigvals(W)
+        if isinstance(model, RNN):  # its steps are Euler's
+            eigenvalues = torch.log(1 + model.dt * eigenvalues) / model.dt
+        return Rest("flow", -float(eigenvalues.real.max()), radius)
+    layer = model.layer if isinstance(model, BatchFirst) else model
+    if not isinstance(layer, nn.RNNBase) or layer.bidirectional:
+        return None
+    matrix = _step_at_rest(layer)
+    if matrix is None:
+        return None
+    largest = float(np.abs(linalg.eigvals(matrix)).max())
+    return Rest("steps", -float(np.log(largest)) if largest > 0 else np.inf, _radius_of_steps(matrix))
+
+
+def _step_at_rest(layer: nn.RNNBase) -> np.ndarray | None:
+    # derivative of the next state by the state, where the layer has come to rest without input
+    gated = isinstance(layer, nn.LSTM)
+    silence = torch.zeros(1, 1, layer.input_size, dtype=torch.float64)
+    state = torch.zeros((2 if gated else 1), layer.num_layers, 1, layer.hidden_size, dtype=torch.float64)
+    if gated and layer.proj_size:
+        return None  # h and c have different sizes
+
+    def step(state: Tensor) -> Tensor:
+        _, new = layer(silence, (state[0], state[1]) if gated else state[0])
+        return torch.stack(new) if gated else new[None]
+
+    with torch.no_grad(), evaluating(layer):
+        for _ in range(SETTLE):
+            new = step(state)
+            if (new - state).abs().max() < 1e-13:
+                break
+            state = new
+        else:
+            return None
+    with evaluating(layer):
+        matrix = torch.autograd.functional.jacobian(step, state)
+    return matrix.reshape(state.numel(), state.numel()).numpy()
+
+
+def _radius_of_steps(matrix: np.ndarray) -> float:
+    # min over the unit circle of the smallest singular value of e^{i angle} I - matrix
+    if np.abs(linalg.eigvals(matrix)).max() >= 1:
+        return 0.0
+    identity = np.eye(len(matrix))
+
+    def smallest(angle: float) -> float:
+        return linalg.svdvals(np.exp(1j * angle) * identity - matrix)[-1]
+
+    angles = np.unique(np.append(np.linspace(0, np.pi, 65), np.abs(np.angle(linalg.eigvals(matrix)))))
+    values = np.array([smallest(a) for a in angles])
+    i = int(values.argmin())
+    bounds = (angles[max(i - 1, 0)], angles[min(i + 1, len(angles) - 1)])
+    refined = optimize.minimize_scalar(smallest, bounds=bounds, method="bounded", options={"xatol": 1e-10})
+    return float(min(values.min(), refined.fun))
