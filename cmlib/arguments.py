@@ -3,16 +3,21 @@
 import math
 import operator
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-# Loose on purpose: integers pass for floats, and wrong ones reach our own checks before any type checker.
-ArrayLike = Any  # whatever np.asarray(..., dtype=float) takes, or a torch tensor
-Number = Any  # stored as a float
-Count = Any  # an integer
+# For type checkers. At run time they are loose on purpose, so that wrong arguments reach our own checks first.
+if TYPE_CHECKING:
+    ArrayLike = npt.ArrayLike | Tensor  # whatever np.asarray takes, or a tensor
+    Number = SupportsFloat
+    Count = SupportsIndex
+    Source = torch.Generator | None
+else:
+    ArrayLike = Number = Count = Source = Any
 
 
 def number(name: str, value: Any, *, above: float = -math.inf, at_least: float = -math.inf) -> float:
@@ -59,7 +64,9 @@ def one_of(name: str, value: Any, known: Iterable[str]) -> str:
 
 
 def random_source(name: str, value: Any) -> torch.Generator:
-    """Return the torch.Generator that the caller has to pass."""
+    """Return a torch.Generator: the caller's, or for None a new one with seed 0, so that each call draws the same."""
+    if value is None:
+        return torch.Generator().manual_seed(0)
     if not isinstance(value, torch.Generator):
         raise ValueError(f"expected {name} to be a torch.Generator, got {value!r}")
     return value

@@ -4,7 +4,7 @@ Linear networks and kernels: exact, over all inputs. Any other sequence map: ove
 """
 
 import contextlib
-import functools
+import copy
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,15 +15,18 @@ from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
+from cmlib.arguments import Number, positive
+from cmlib.clamped_loop import compiled, has_compiler
 from cmlib.kernels import Kernel
-from cmlib.models import RNN, LinearRNN
+from cmlib.models.recurrent import RecurrentModel
 from cmlib.parameterizations import matrix_exponential
-from cmlib.sequence_maps import evaluating
+from cmlib.sequence_maps import evaluate, evaluating, first
 
 MOST_POINTS_PER_OCTAVE = 512
 MOST_OCTAVES = 48
 MOST_NUMBERS = 2**24  # held at once by a batch of networks: 128 MiB, some four times that with what torch needs around
 LANES = 64  # sequences that the compiled loop takes together
+PROBED = 32  # steps on which it is compared with the model itself
 
 
 class KernelDistance:
@@ -34,9 +37,9 @@ class KernelDistance:
     in the step, and in pairs of sign changes between two points or across a jump of rho.
     """
 
-    def __init__(self, kernel: Kernel, model: LinearRNN, norm: str, horizon: float, beta: float):
-        self.model = model
-        W = model.recurrent().detach().cpu().double()
+    def __init__(self, kernel: Kernel, model: nn.Module, norm: str, horizon: float, beta: float):
+        self.realization = _Realization(copy.deepcopy(model).cpu().double())
+        W = self.realization()[0].detach()
         rates = -torch.linalg.eigvals(W).real
         self.norm, self.horizon = norm, horizon
         slowest = float(rates.min())
@@ -65,8 +68,10 @@ class KernelDistance:
         self.integral = self.mass - torch.as_tensor(kernel.tail(t.numpy()))
 
     def __call__(self, moved: dict[str, Tensor]) -> Tensor:
-        W, U, c = self.model.parameterization(moved["W"]), moved["U"], moved["c"]
-        W = torch.diag_embed(W) if self.model.diagonal else W
+        batch = next(iter(moved.values())).shape[:2]
+        flat = {f"model.{name}": value.flatten(0, 1) for name, value in moved.items()}
+        found = vmap(lambda one: functional_call(self.realization, one, ()))(flat)
+        W, U, c = (value.unflatten(0, batch) for value in found)
         state, integral = self._states(W, U)  # (..., m, time)
         rho = (c[..., None, :] @ state)[..., 0, :]
         difference = self.rho - rho
@@ -123,38 +128,43 @@ class KernelDistance:
         return torch.where(crosses, split, (right - left).abs()).sum(-1)
 
 
+class _Realization(nn.Module):
+    # (W, U, c) of a model as the output of a module, which torch can evaluate at other weights
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.model.realization()
+
+
 class SequenceDistance:
     """sup_t sup_x |H_t(x) - Hhat_t(x)| / |x| over given inputs x, for a batch of weights, plus that of d/dt for "w1".
 
     One batched computation for as many networks as fit; recurrent layers of torch, which cannot be batched, go one by
-    one. A diagonal RNN of one channel whose activation is piecewise linear takes a compiled loop where no gradient is
-    asked for.
+    one. A model of one channel that declares a clamp takes a compiled loop where no gradient is asked for, once that
+    loop has given what `forward` gives.
     """
 
-    def __init__(self, model: nn.Module, target: Callable, inputs: Tensor, norm: str):
+    def __init__(self, model: nn.Module, target: Callable, inputs: Tensor, norm: str, dt: Number | None = None):
         self.model, self.norm = model, norm
+        own = model.dt if isinstance(model, RecurrentModel) else 1.0
+        self.dt = own if dt is None else positive("dt", dt)
         self.x = inputs.detach().cpu().double()
         like = next(target.parameters(), self.x) if isinstance(target, nn.Module) else self.x
-        with torch.no_grad(), evaluating(target):
-            y = target(self.x.to(like))
-        y = y[0] if isinstance(y, tuple) else y
-        if not isinstance(y, Tensor) or y.ndim != 3 or y.shape[:2] != self.x.shape[:2] or not torch.isfinite(y).all():
-            raise ValueError("expected a target with finite outputs (batch, time, d_out) on these inputs")
-        self.y = y.cpu().double()
+        try:
+            self.y = evaluate(target, self.x.to(like)).cpu().double()
+        except ValueError as error:
+            raise ValueError(f"expected a target with finite outputs (batch, time, d_out): {error}") from error
         self.size = self.x.abs().amax((1, 2))  # (batch,)
-        self.dt = float(getattr(model, "dt", getattr(target, "dt", 1.0)))
         self.buffers = {
             name: b.detach().cpu().double() if b.is_floating_point() else b.detach().cpu()
             for name, b in model.named_buffers()
         }
         self.batchable = not any(isinstance(part, nn.RNNBase) for part in model.modules())
-        self.compiled = (
-            isinstance(model, RNN)
-            and model.diagonal
-            and model.activation in PIECEWISE_LINEAR
-            and self.x.shape[2] == self.y.shape[2] == 1
-            and model.U.shape[1] == 1
-        )
+        self.clamp = getattr(model, "clamp", None) if isinstance(model, RecurrentModel) else None
+        one_channel = self.x.shape[2] == self.y.shape[2] == 1
+        self.compiled = bool(self.clamp) and one_channel and has_compiler() and self._loop_is_forward()
 
     def __call__(self, moved: dict[str, Tensor]) -> Tensor:
         batch = next(iter(moved.values())).shape[:2]
@@ -166,8 +176,8 @@ class SequenceDistance:
         sequences = max(1, min(len(self.x), MOST_NUMBERS // per_network))
         networks = max(1, MOST_NUMBERS // (per_network * sequences)) if self.batchable else 1
         errors = []
-        for first in range(0, len(next(iter(flat.values()))), networks):
-            some = {name: value[first : first + networks] for name, value in flat.items()}
+        for at in range(0, len(next(iter(flat.values()))), networks):
+            some = {name: value[at : at + networks] for name, value in flat.items()}
             parts = [
                 checkpoint(self._gaps, some, slice(i, i + sequences), use_reentrant=False)  # the graph of one at a time
                 for i in range(0, len(self.x), sequences)
@@ -182,7 +192,7 @@ class SequenceDistance:
 
         def outputs(one: dict[str, Tensor]) -> Tensor:
             out = functional_call(self.model, one | self.buffers, (x,))
-            return out[0] if isinstance(out, tuple) else out
+            return first(out)
 
         with evaluating(self.model), _plain_attention():
             if self.batchable:
@@ -196,21 +206,36 @@ class SequenceDistance:
         before = nn.functional.pad(difference, (0, 0, 1, 0))[:, :, :-1]  # 0 before the input begins
         return gap, (difference - before).abs().amax((1, 3)) / self.dt
 
+    def _loop_is_forward(self) -> bool:
+        # a subclass may have inherited the clamp and changed the step: then the loop is not its step
+        weights = {name: w.detach().cpu().double()[None] for name, w in self.model.named_parameters()}
+        mine = (self.model.recurrent_weight, self.model.input_weight, self.model.readout_weight, self.model.bias_weight)
+        if set(weights) != set(mine):
+            return False
+        probe = copy.copy(self)
+        probe.norm = "sup"
+        probe.x, probe.y, probe.size = self.x[:2, :PROBED], torch.zeros_like(self.y[:2, :PROBED]), self.size[:2]
+        with torch.no_grad():
+            wanted = probe._gaps(weights, slice(None))[0].amax(1)
+        found = torch.from_numpy(probe._compiled(weights))
+        return bool(torch.isclose(found, wanted, rtol=1e-9, atol=1e-12).all())
+
     def _compiled(self, flat: dict[str, Tensor]) -> np.ndarray:
-        flat = flat | {"W": self.model.parameterization(flat["W"])}
-        W, U, b, c = (flat[name].reshape(len(flat[name]), -1).contiguous().numpy() for name in ("W", "U", "b", "c"))
+        model = self.model
+        flat = flat | {model.recurrent_weight: model.parameterization(flat[model.recurrent_weight])}
+        names = (model.recurrent_weight, model.input_weight, model.bias_weight, model.readout_weight)
+        W, U, b, c = (flat[name].detach().reshape(len(flat[name]), -1).contiguous().numpy() for name in names)
         blocks = -(-len(self.x) // LANES)
         order = torch.arange(blocks * LANES).clamp(max=len(self.x) - 1)  # the last sequence fills the last block
         x, y = (v[order, :, 0].unflatten(0, (blocks, LANES)).mT.contiguous().numpy() for v in (self.x, self.y))
         scale = 1 / self.size[order].unflatten(0, (blocks, LANES)).numpy()
-        low, high = PIECEWISE_LINEAR[self.model.activation]
         per_dt = 1 / self.dt if self.norm == "w1" else 0.0
         errors = np.empty(len(W))
-        loop, threads = _compile(), torch.get_num_threads()
+        loop, threads = compiled(), torch.get_num_threads()
         with ThreadPoolExecutor(threads) as pool:  # the loop holds no lock
             shares = [slice(i, None, threads) for i in range(threads)]
             arguments = [(W[i], U[i], b[i], c[i], errors[i]) for i in shares]
-            list(pool.map(lambda share: loop(x, y, scale, self.model.dt, low, high, per_dt, *share), arguments))
+            list(pool.map(lambda share: loop(x, y, scale, model.dt, *self.clamp, per_dt, *share), arguments))
         return errors
 
 
@@ -224,43 +249,3 @@ def _plain_attention() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-
-
-# Activations that clamp: sigma(z) = min(max(z, low), high).
-PIECEWISE_LINEAR = {"hardtanh": (-1.0, 1.0), "relu": (0.0, np.inf), "identity": (-np.inf, np.inf)}
-
-
-@functools.cache
-def _compile() -> Callable:
-    import numba  # here, because it takes a quarter of a second to import, and the loop one to compile
-
-    @numba.njit(nogil=True, fastmath={"contract", "nsz"})
-    def loop(x, y, scale, dt, low, high, per_dt, W, U, b, c, errors):
-        blocks, time, lanes = x.shape
-        gaps, slopes = np.empty((time, lanes)), np.empty((time, lanes))
-        h, output, last = np.empty((W.shape[1], lanes)), np.empty(lanes), np.empty(lanes)
-        for p in range(len(W)):
-            gaps[:], slopes[:] = 0.0, 0.0
-            for k in range(blocks):
-                h[:], last[:] = 0.0, 0.0
-                for t in range(time):
-                    output[:] = 0.0
-                    for i in range(len(h)):
-                        w, u, bias, readout = W[p, i], U[p, i], b[p, i], c[p, i]
-                        for n in range(lanes):
-                            z = w * h[i, n] + (u * x[k, t, n] + bias)
-                            z = low if z < low else z  # min and max would look after signed zeros too
-                            z = high if z > high else z
-                            h[i, n] += dt * z
-                            output[n] += readout * h[i, n]
-                    for n in range(lanes):
-                        gap = (output[n] - y[k, t, n]) * scale[k, n]
-                        gap = gap if gap == gap else np.inf  # inf - inf
-                        gaps[t, n] = max(gaps[t, n], abs(gap))
-                        slopes[t, n] = max(slopes[t, n], abs(gap - last[n]) * per_dt)
-                        last[n] = gap
-            errors[p] = 0.0
-            for t in range(time):
-                errors[p] = max(errors[p], gaps[t].max() + slopes[t].max())
-
-    return loop

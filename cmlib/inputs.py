@@ -5,29 +5,16 @@ history + n_steps steps in all.
 """
 
 import math
-import operator
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cmlib.arguments import positive
+from cmlib.arguments import Count, Source, count, positive, random_source
 
-# Loose on purpose, so that wrong ones reach the checks below.
-Count = Any  # an integer
 Amplitude = Any  # a number, or anything torch.as_tensor takes of shape (d_in,) or (batch, d_in)
 Inputs = Float[Tensor, "batch time d_in"]
-
-
-def _count(name: str, value: Any, *, at_least: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError as error:
-        raise ValueError(f"expected {name} to be an integer >= {at_least}, got {value!r}") from error
-    if number < at_least or isinstance(value, bool):
-        raise ValueError(f"expected {name} to be an integer >= {at_least}, got {value!r}")
-    return number
 
 
 def _amplitude(value: Amplitude, dtype: torch.dtype, device: Any) -> Inputs:
@@ -69,7 +56,7 @@ def heaviside(
 
     Reference: wang2024inverse, Def. 3.1
     """
-    n_steps, history = _count("n_steps", n_steps, at_least=1), _count("history", history, at_least=0)
+    n_steps, history = count("n_steps", n_steps), count("history", history, at_least=0)
     return _gated(history, history + n_steps, history + n_steps, amplitude, dtype, device)
 
 
@@ -90,11 +77,11 @@ def impulse(
 
     Reference: wang2024inverse, App. F
     """
-    n_steps, history = _count("n_steps", n_steps, at_least=1), _count("history", history, at_least=0)
+    n_steps, history = count("n_steps", n_steps), count("history", history, at_least=0)
     return _gated(history, history + 1, history + n_steps, amplitude, dtype, device)
 
 
-def reversed_step(
+def removed(
     n_steps: Count,
     amplitude: Amplitude = 1.0,
     history: Count = 1,
@@ -111,7 +98,7 @@ def reversed_step(
 
     Reference: wang2024inverse, App. F
     """
-    n_steps, history = _count("n_steps", n_steps, at_least=1), _count("history", history, at_least=1)
+    n_steps, history = count("n_steps", n_steps), count("history", history)
     return _gated(0, history, history + n_steps, amplitude, dtype, device)
 
 
@@ -121,7 +108,7 @@ def white_noise(
     d_in: Count = 1,
     dt: Any = 1.0,
     *,
-    generator: Any = None,
+    generator: Source = None,
     dtype: torch.dtype = torch.float64,
     device: Any = None,
 ) -> Inputs:
@@ -131,14 +118,13 @@ def white_noise(
         n_steps: number of steps, >= 1.
         batch, d_in: sizes, >= 1.
         dt: time per step, > 0.
-        generator: the source of randomness, required; numbers are drawn on its device, then moved.
+        generator: of the numbers, which are drawn on its device, then moved; None takes one with seed 0.
 
     Reference: li2021curse, Sec. 5
     """
-    n_steps = _count("n_steps", n_steps, at_least=1)
-    batch, d_in = _count("batch", batch, at_least=1), _count("d_in", d_in, at_least=1)
+    n_steps = count("n_steps", n_steps)
+    batch, d_in = count("batch", batch), count("d_in", d_in)
     dt = positive("dt", dt)
-    if not isinstance(generator, torch.Generator):
-        raise ValueError(f"expected generator=torch.Generator(...), got {generator!r}")
+    generator = random_source("generator", generator)
     noise = torch.randn(batch, n_steps, d_in, generator=generator, dtype=dtype, device=generator.device)
     return (noise / math.sqrt(dt)).to(generator.device if device is None else device)

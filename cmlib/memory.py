@@ -9,13 +9,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cmlib import inputs as test_inputs
-from cmlib.arguments import ArrayLike
-from cmlib.sequence_maps import evaluating
+from cmlib.arguments import ArrayLike, Count, Number, Source, count, one_of, positive, random_source, real_array
+from cmlib.sequence_maps import evaluate
 
 INPUTS = {
     "heaviside": test_inputs.heaviside,
     "impulse": test_inputs.impulse,
-    "reversed": test_inputs.reversed_step,
+    "removed": test_inputs.removed,
 }
 
 
@@ -26,7 +26,7 @@ class MemoryCurve:
     Args:
         t: (n_steps,), time since the input changed.
         values: (n_steps,), supremum over the amplitudes of |dy/dt| / |x|, or of |y| / |x| for impulses.
-        inputs: "heaviside", "impulse" or "reversed".
+        inputs: "heaviside", "impulse" or "removed".
         floor: what the rounding of the outputs in their dtype alone can make of `values`.
     """
 
@@ -38,13 +38,13 @@ class MemoryCurve:
 
 def memory_function(
     seq_map: Callable,
-    n_steps: int,
-    dt: float = 1.0,
-    d_in: int = 1,
+    n_steps: Count,
+    dt: Number = 1.0,
+    d_in: Count = 1,
     inputs: str = "heaviside",
     amplitudes: ArrayLike | None = None,
-    history: int | None = None,
-    generator: torch.Generator | None = None,
+    history: Count | None = None,
+    generator: Source = None,
 ) -> MemoryCurve:
     """Measure M(H)(t) = sup_x |d/dt H_t(x 1_{t >= 0})| / |x|_inf of any sequence map.
 
@@ -56,27 +56,26 @@ def memory_function(
         n_steps: number of lags.
         dt: time per step.
         d_in: number of input channels.
-        inputs: "heaviside", "impulse" or "reversed" (x until t = 0, then 0).
+        inputs: "heaviside", "impulse" or "removed" (x until t = 0, then 0).
         amplitudes: (n, d_in) or (n,), the x tried; None tries +-0.1, 1 and 10 along each channel and the diagonal.
-        history: steps before t = 0, at rest or (reversed) held at x; None takes n_steps.
-        generator: if given, 8 random sign patterns are tried as well.
+        history: steps before t = 0, at rest or (removed) held at x; None takes n_steps.
+        generator: if given, 8 random sign patterns are tried as well; without one nothing is drawn.
+
+    Raises:
+        ValueError: on bad input, a map of other shapes, or outputs that are not finite.
 
     Reference: wang2024inverse, Def. 3.1 and Apps F, G
     """
-    if inputs not in INPUTS:
-        raise ValueError(f"expected inputs among {sorted(INPUTS)}, got {inputs!r}")
-    if n_steps < 1 or d_in < 1:
-        raise ValueError(f"expected n_steps >= 1 and d_in >= 1, got {n_steps!r} and {d_in!r}")
-    if not (np.isfinite(dt) and dt > 0):
-        raise ValueError(f"expected a time step dt > 0, got {dt!r}")
-    history = n_steps if history is None else history
-    if history < 1:
-        raise ValueError(f"expected at least one step of history, the state at rest, got {history!r}")
+    one_of("inputs", inputs, INPUTS)
+    n_steps, d_in, dt = count("n_steps", n_steps), count("d_in", d_in), positive("dt", dt)
+    # at least one step of it, the state at rest
+    history = n_steps if history is None else count("history", history)
+    generator = None if generator is None else random_source("generator", generator)
     x = _amplitudes(amplitudes, d_in, generator)  # (n, d_in)
     like = next(seq_map.parameters(), x) if isinstance(seq_map, nn.Module) else x
     signal = INPUTS[inputs](n_steps, x, history=history).to(dtype=like.dtype, device=like.device)
     # less the answer to no input at all, which moves where the map starts away from its rest
-    y = _evaluate(seq_map, torch.cat([signal, torch.zeros_like(signal[:1])]))
+    y = evaluate(seq_map, torch.cat([signal, torch.zeros_like(signal[:1])]))
     rounding = torch.finfo(y.dtype).eps * y.abs().amax().item() / x.abs().amax(1).min().item() / dt
     y = y[:-1] - y[-1:]
     after, before = y[:, history:], y[:, history - 1 : -1]
@@ -89,7 +88,7 @@ def memory_function(
 
 def _amplitudes(amplitudes: ArrayLike | None, d_in: int, generator: torch.Generator | None) -> Tensor:
     if amplitudes is not None:
-        x = torch.as_tensor(np.array(amplitudes, dtype=float))
+        x = torch.as_tensor(real_array("amplitudes", amplitudes))
         x = x[:, None].expand(-1, d_in) if x.ndim == 1 else x
         if x.ndim != 2 or x.shape[1] != d_in or not len(x):
             raise ValueError(f"expected amplitudes of shape (n,) or (n, {d_in}), got {np.shape(amplitudes)}")
@@ -104,17 +103,3 @@ def _amplitudes(amplitudes: ArrayLike | None, d_in: int, generator: torch.Genera
         directions.append(2.0 * signs.cpu() - 1)
     directions = torch.cat(directions)
     return torch.cat([scale * directions for scale in (-10.0, -1.0, -0.1, 0.1, 1.0, 10.0)])
-
-
-def _evaluate(seq_map: Callable, signal: Tensor) -> Tensor:
-    with torch.no_grad(), evaluating(seq_map):
-        y = seq_map(signal)
-    y = y[0] if isinstance(y, tuple) else y
-    if not isinstance(y, Tensor) or y.ndim != 3 or y.shape[:2] != signal.shape[:2]:
-        raise ValueError(
-            f"expected the map to return (batch, time, d_out) for (batch, time, d_in) = {tuple(signal.shape)}, "
-            f"got {tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__}"
-        )
-    if not torch.isfinite(y).all():
-        raise ValueError("expected finite outputs, got NaN or infinity: is the map stable?")
-    return y

@@ -1,70 +1,118 @@
 """Parameterizations: raw weight w -> real eigenvalue lambda = f(w), their inverses and their derivatives.
 
-Each maps numpy to float64 numpy, and torch to torch of the same dtype and device, with gradients. The stable
-ones have lambda < 0 whatever w. `Dissipative` is one of whole matrices.
+Each is a weightless module: it maps numpy to float64 numpy, and torch to torch of the same dtype and device, with
+gradients, and `torch.nn.utils.parametrize.register_parametrization` takes it as it is. The stable ones have
+lambda < 0 whatever w. `Dissipative` is one of whole matrices.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any
+import warnings
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from scipy import linalg, special
-from torch import Tensor
+from torch import Tensor, nn
 
-from cmlib.arguments import ArrayLike, Number, namespace, number, positive, stored
-from cmlib.kernels import Values
+from cmlib.arguments import ArrayLike, Number, namespace, number, one_of, positive, square_matrix
 
-
-def _eigenvalue(value: ArrayLike, stable: bool = True) -> tuple[Any, Any]:
-    # (x < inf) & (x > -inf) is False for NaN as well
-    xp, eigenvalue = namespace(value)
-    if not ((eigenvalue < (0.0 if stable else math.inf)) & (eigenvalue > -math.inf)).all():
-        raise ValueError(f"expected finite eigenvalues{' < 0' if stable else ''}, got {value!r}")
-    return xp, eigenvalue
+Values = Float[np.ndarray, "..."] | Float[Tensor, "..."] | float
 
 
-@dataclass(frozen=True)
-class Direct:
-    """lambda = w, of any sign: the parameterization that is not stable.
+@runtime_checkable
+class Parameterization(Protocol):
+    """A map of raw weights to eigenvalues or matrices that says what it does; a model takes any nn.Module that is one.
+
+    Args:
+        stable: whether every raw weight gives something stable.
+        acts_on: "eigenvalues", one by one, "matrices", or "both".
+        time: "flow", where stable means eigenvalues of real part < 0, or "steps", where it means modulus < 1.
 
     Reference: wang2024stablessm, Def. 3.4
     """
 
-    def __call__(self, w: ArrayLike) -> Values:
+    stable: bool
+    acts_on: str
+    time: str
+
+    def __call__(self, w: ArrayLike) -> Any:
+        """Return f(w)."""
+
+    def right_inverse(self, value: ArrayLike) -> Any:
+        """Return a raw weight w with f(w) = value, or with f(w) nearest to it, and then warn."""
+
+
+class _OfEigenvalues(nn.Module):
+    stable, acts_on, time = True, "eigenvalues", "flow"
+    lowest = -math.inf  # no raw weight reaches below
+
+    def right_inverse(self, value: ArrayLike) -> Values:
+        """Return the raw weight of the nearest eigenvalue that one reaches: what torch starts from when it registers.
+
+        Raises:
+            ValueError: unless values are finite. Those out of reach are warned of.
+        """
+        xp, wanted = namespace(value)
+        if not xp.isfinite(wanted).all():
+            raise ValueError(f"expected finite eigenvalues, got {value!r}")
+        if not self.stable:
+            return self.inverse(wanted)
+        highest = -math.sqrt(xp.finfo(wanted.dtype).eps)
+        nearest = xp.clip(wanted, None, xp.asarray(highest, dtype=wanted.dtype))
+        nearest = xp.where(nearest < self.lowest, xp.asarray(self.lowest, dtype=wanted.dtype), nearest)
+        _warn_of(int(((wanted >= 0) | (wanted < self.lowest)).sum()), "eigenvalues", self)
+        return self.inverse(xp.where((wanted < 0) & (wanted >= self.lowest), wanted, nearest))
+
+    def _below_zero(self, value: ArrayLike) -> tuple[Any, Any]:
+        # (x < 0) & (x > -inf) is False for NaN as well
+        xp, eigenvalue = namespace(value)
+        if not ((eigenvalue < (0.0 if self.stable else math.inf)) & (eigenvalue > -math.inf)).all():
+            raise ValueError(f"expected finite eigenvalues{' < 0' if self.stable else ''}, got {value!r}")
+        return xp, eigenvalue
+
+
+class Direct(_OfEigenvalues):
+    """lambda = w, of any sign: the parameterization that is not stable. It takes diagonals and whole matrices.
+
+    Reference: wang2024stablessm, Def. 3.4
+
+    >>> Direct()(-0.5)
+    -0.5
+    """
+
+    stable, acts_on = False, "both"
+
+    def forward(self, w: ArrayLike) -> Values:
         return namespace(w)[1][()]
 
     def inverse(self, eigenvalue: ArrayLike) -> Values:
-        return _eigenvalue(eigenvalue, stable=False)[1][()]
+        return self._below_zero(eigenvalue)[1][()]
 
     def derivative(self, w: ArrayLike) -> Values:
         xp, w = namespace(w)
         return xp.ones_like(w)[()]
 
 
-@dataclass(frozen=True)
-class Exp:
+class Exp(_OfEigenvalues):
     """lambda = -e^w.
 
     Reference: wang2024stablessm, Def. 3.4
     """
 
-    def __call__(self, w: ArrayLike) -> Values:
+    def forward(self, w: ArrayLike) -> Values:
         xp, w = namespace(w)
         return -xp.exp(w)
 
     def inverse(self, eigenvalue: ArrayLike) -> Values:
-        xp, eigenvalue = _eigenvalue(eigenvalue)
+        xp, eigenvalue = self._below_zero(eigenvalue)
         return xp.log(-eigenvalue)
 
     def derivative(self, w: ArrayLike) -> Values:
         return self(w)
 
 
-@dataclass(frozen=True)
-class Softplus:
+class Softplus(_OfEigenvalues):
     """lambda = -log(1 + e^w).
 
     Not torch.nn.functional.softplus, which returns w itself above 20 and so is off by 2e-9 there.
@@ -72,12 +120,12 @@ class Softplus:
     Reference: wang2024stablessm, Def. 3.4
     """
 
-    def __call__(self, w: ArrayLike) -> Values:
+    def forward(self, w: ArrayLike) -> Values:
         xp, w = namespace(w)
         return -xp.logaddexp(w, xp.zeros_like(w))
 
     def inverse(self, eigenvalue: ArrayLike) -> Values:
-        xp, eigenvalue = _eigenvalue(eigenvalue)
+        xp, eigenvalue = self._below_zero(eigenvalue)
         return xp.log(-xp.expm1(eigenvalue)) - eigenvalue
 
     def derivative(self, w: ArrayLike) -> Values:
@@ -85,8 +133,7 @@ class Softplus:
         return -(torch.sigmoid if xp is torch else special.expit)(w)
 
 
-@dataclass(frozen=True)
-class InverseSquare:
+class InverseSquare(_OfEigenvalues):
     """lambda = -1 / (a w^2 + b), in [-1/b, 0); `inverse` takes the branch w >= 0.
 
     Args:
@@ -96,20 +143,20 @@ class InverseSquare:
     Reference: wang2024stablessm, Thm 3.6
     """
 
-    a: Number = 1.0
-    b: Number = 0.5
+    def __init__(self, a: Number = 1.0, b: Number = 0.5):
+        super().__init__()
+        self.a, self.b = positive("a", a), number("b", b, at_least=0.0)
+        self.lowest = -1.0 / self.b if self.b else -math.inf
 
-    def __post_init__(self):
-        if (b := number("b", self.b)) < 0:
-            raise ValueError(f"expected b >= 0, got {self.b!r}")
-        stored(self, a=positive("a", self.a), b=b)
+    def extra_repr(self) -> str:
+        return f"a={self.a:g}, b={self.b:g}"
 
-    def __call__(self, w: ArrayLike) -> Values:
+    def forward(self, w: ArrayLike) -> Values:
         _, w = namespace(w)
         return -1.0 / (self.a * w**2 + self.b)
 
     def inverse(self, eigenvalue: ArrayLike) -> Values:
-        xp, checked = _eigenvalue(eigenvalue)
+        xp, checked = self._below_zero(eigenvalue)
         square = -1.0 / checked - self.b
         if not (square >= -4 * xp.finfo(square.dtype).eps * self.b).all():  # -1/b itself may round below 0
             raise ValueError(f"expected eigenvalues >= -1/b = {-1.0 / self.b:g}, got {eigenvalue!r}")
@@ -120,8 +167,7 @@ class InverseSquare:
         return 2.0 * self.a * w / (self.a * w**2 + self.b) ** 2
 
 
-@dataclass(frozen=True)
-class Dissipative:
+class Dissipative(nn.Module):
     """W = K - e^S with the skew part K and the symmetric part S of a raw (m, m) matrix M: Hurwitz whatever M.
 
     It reaches every W with d|h|^2/dt < 0 along dh/dt = Wh. For diagonal M it is `exp`; -e^M of any M is not stable.
@@ -129,18 +175,37 @@ class Dissipative:
     Reference: wang2024inverse, Fig. 4, for matrices
     """
 
-    def __call__(self, M: Float[Tensor, "*batch m m"]) -> Float[Tensor, "*batch m m"]:
+    stable, acts_on, time = True, "matrices", "flow"
+
+    def forward(self, M: Float[Tensor, "*batch m m"]) -> Float[Tensor, "*batch m m"]:
         return (M - M.mT) / 2 - matrix_exponential((M + M.mT) / 2)
 
     def inverse(self, W: ArrayLike) -> Tensor:
-        """Return M of a single matrix W."""
-        W = np.asarray(W.detach().cpu() if isinstance(W, Tensor) else W, dtype=float)
-        if W.ndim != 2 or W.shape[0] != W.shape[1] or not np.isfinite(W).all():
-            raise ValueError(f"expected a square matrix of finite numbers, got {W!r}")
-        values, vectors = linalg.eigh((W + W.T) / 2)
-        if values[-1] >= 0:
-            raise ValueError(f"expected W + W^T with eigenvalues < 0, got one of {2 * values[-1]:g}")
-        return torch.as_tensor((W - W.T) / 2 + (vectors * np.log(-values)) @ vectors.T)
+        """Return M of a single matrix W, as a tensor like it."""
+        matrix = square_matrix("W", W)
+        largest = linalg.eigvalsh((matrix + matrix.T) / 2)[-1]
+        if largest >= 0:
+            raise ValueError(f"expected W + W^T with eigenvalues < 0, got one of {2 * largest:g}")
+        return self._of(matrix, W)
+
+    def right_inverse(self, W: ArrayLike) -> Tensor:
+        """Return M of the nearest matrix that one gives; it is warned of where that is not W."""
+        matrix = square_matrix("W", W)
+        _warn_of(int((linalg.eigvalsh((matrix + matrix.T) / 2) >= 0).sum()), "eigenvalues of W + W^T", self)
+        return self._of(matrix, W)
+
+    def _of(self, matrix: np.ndarray, like: ArrayLike) -> Tensor:
+        values, vectors = linalg.eigh((matrix + matrix.T) / 2)
+        highest = -math.sqrt(torch.finfo(like.dtype if isinstance(like, Tensor) else torch.float64).eps)
+        logarithms = np.log(-np.where(values < 0, values, highest))
+        M = torch.as_tensor((matrix - matrix.T) / 2 + (vectors * logarithms) @ vectors.T)
+        return M.to(like) if isinstance(like, Tensor) else M
+
+
+def _warn_of(count: int, things: str, parameterization: nn.Module) -> None:
+    if count:
+        message = f"{count} {things} are out of reach of {parameterization!r} and start at the nearest value within it"
+        warnings.warn(message, stacklevel=3)
 
 
 def matrix_exponential(A: Float[Tensor, "*batch m m"]) -> Float[Tensor, "*batch m m"]:
@@ -153,7 +218,28 @@ def matrix_exponential(A: Float[Tensor, "*batch m m"]) -> Float[Tensor, "*batch 
     return torch.linalg.matrix_exp(torch.cat([batch, batch[:1]]))[:-1].reshape(A.shape)
 
 
+def checked(parameterization: Any, W: Tensor) -> nn.Module:
+    """Return the parameterization of a raw weight W, (m,) a diagonal or (m, m) dense.
+
+    Raises:
+        ValueError: for what declares nothing, or acts on diagonals where W is dense, or the other way round.
+    """
+    if not (isinstance(parameterization, nn.Module) and isinstance(parameterization, Parameterization)):
+        known = "an nn.Module that declares stable, acts_on and time, such as parameterizations.exp"
+        raise ValueError(f"expected a parameterization, {known}, got {parameterization!r}")
+    if any(True for _ in parameterization.parameters()):
+        raise ValueError(f"expected a parameterization without weights of its own, got {parameterization!r}")
+    one_of("acts_on of a parameterization", parameterization.acts_on, ("eigenvalues", "matrices", "both"))
+    one_of("time of a parameterization", parameterization.time, ("flow", "steps"))
+    if parameterization.time == "steps":
+        raise ValueError(f"expected a parameterization of a flow, as W is per unit of time, got {parameterization!r}")
+    if parameterization.acts_on not in ("both", "matrices" if W.ndim == 2 else "eigenvalues"):
+        shape = {"matrices": "dense W of shape (m, m)", "eigenvalues": "diagonal W of shape (m,)"}
+        got = f"{parameterization!r} with W of shape {tuple(W.shape)}"
+        raise ValueError(f"expected a {shape[parameterization.acts_on]} with a parameterization of its kind, got {got}")
+    return parameterization
+
+
 direct, exp, softplus, inverse_square = Direct(), Exp(), Softplus(), InverseSquare()
 dissipative = Dissipative()
 PARAMETERIZATIONS = {"direct": direct, "exp": exp, "softplus": softplus, "inverse_square": inverse_square}
-STABLE = (Exp, Softplus, InverseSquare, Dissipative)

@@ -3,7 +3,8 @@
 A supremum, which random directions bound from below and an ascent approaches.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +13,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cmlib.arguments import ArrayLike, Number
+from cmlib.arguments import (
+    ArrayLike,
+    Count,
+    Number,
+    Source,
+    count,
+    one_of,
+    random_source,
+    real_array,
+    span,
+    stored,
+)
 from cmlib.distances import KernelDistance, SequenceDistance
-from cmlib.kernels import Kernel
-from cmlib.models import LinearRNN
-from cmlib.targets import LinearFunctional
 from cmlib.worst_case import Ball
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class PerturbationCurve:
     """E_m(beta) of one model at several radii.
 
@@ -29,9 +38,9 @@ class PerturbationCurve:
         errors: (n_radii,), E_m(beta), with the norm and horizon asked for; for a linear model inf past
             `stability_radius`.
         method: "random" or "worst_case".
-        stability_radius: of the recurrent weight, nan where there is none. For a linear model it is the exact beta from
-            which the supremum on [0, inf) is inf, for a nonlinear one that of its linearisation at rest; inf for a
-            stable parameterization, nan for one that is not known.
+        stability_radius: of the raw recurrent weight, computed when it is first asked for; nan where there is none. For
+            a linear model it is the exact beta from which the supremum on [0, inf) is inf, for a nonlinear one that of
+            its linearisation at rest; inf for a stable parameterization, nan for one that is not known.
         is_lower_bound: True where errors come from sampled directions alone or from given inputs, or where perturbed
             modes may oscillate faster than the grid of times follows.
     """
@@ -39,8 +48,23 @@ class PerturbationCurve:
     radii: Float[np.ndarray, " n_radii"]
     errors: Float[np.ndarray, " n_radii"]
     method: str
-    stability_radius: float
     is_lower_bound: bool
+
+    def __init__(
+        self,
+        radii: ArrayLike,
+        errors: ArrayLike,
+        method: str,
+        stability_radius: float | Callable[[], float],
+        is_lower_bound: bool,
+    ):
+        stored(self, radii=radii, errors=errors, method=method, is_lower_bound=is_lower_bound)
+        stored(self, _radius=functools.cache(stability_radius) if callable(stability_radius) else stability_radius)
+
+    @property
+    def stability_radius(self) -> float:
+        # of a large dense weight it takes longer than all the errors, and not everybody asks
+        return self._radius() if callable(self._radius) else self._radius
 
 
 def perturbation_error(
@@ -49,12 +73,13 @@ def perturbation_error(
     radii: ArrayLike,
     *,
     method: str = "random",
-    n_directions: int = 10,
-    generator: Any = None,
+    n_directions: Count = 10,
+    generator: Source = None,
     norm: str = "sup",
     horizon: Number = np.inf,
     weights: Sequence[str] | None = None,
     inputs: Tensor | None = None,
+    dt: Number | None = None,
 ) -> PerturbationCurve:
     """Evaluate E_m(beta) = sup of ||H - Hhat(theta~)|| over |W~ - W|, |U~ - U|, … <= beta, spectral norms.
 
@@ -62,49 +87,52 @@ def perturbation_error(
     maximum over n_directions random ones ("random"), or those and a conditional-gradient ascent ("worst_case").
 
     Args:
-        model: a LinearRNN or any nn.Module; a diagonal W moves within diagonals, in raw weights.
+        model: any nn.Module; a declared diagonal moves within diagonals, in raw weights. Without `inputs` one that
+            declares its `realization`, as LinearRNN does.
         target: a LinearFunctional or its kernel; with `inputs` any sequence map.
         radii: (n_radii,), >= 0.
+        method: "random" or "worst_case".
+        n_directions: of each weight, drawn once for all radii, >= 1.
+        generator: of the directions; None takes one with seed 0.
         norm: "sup" = sup_t sup_x |H - Hhat| / |x|, or "w1", which adds that of the derivative d/dt (H - Hhat).
         horizon: sup over t <= horizon; a finite one never gives inf. Without `inputs` only.
         weights: names of those that are perturbed; None takes all.
         inputs: (batch, time, d_in), no sequence of them 0.
+        dt: time per step, for "w1" over `inputs`; None takes that of a recurrent model, or 1.
+
+    Raises:
+        ValueError: on bad radii, names or inputs, or a model without a realization where there are no inputs.
 
     Reference: wang2024inverse, Defs 3.4 and 3.7
     """
-    radii = np.atleast_1d(np.asarray(radii, dtype=float))
-    if radii.ndim != 1 or not np.isfinite(radii).all() or (radii < 0).any():
+    radii = np.atleast_1d(real_array("radii", radii))
+    if radii.ndim != 1 or not radii.size or (radii < 0).any():
         raise ValueError(f"expected finite radii >= 0 of shape (n_radii,), got {radii}")
-    if method not in ("random", "worst_case"):
-        raise ValueError(f"expected method 'random' or 'worst_case', got {method!r}")
-    if norm not in ("sup", "w1"):
-        raise ValueError(f"expected norm 'sup' or 'w1', got {norm!r}")
-    if not horizon > 0:
-        raise ValueError(f"expected a horizon > 0, got {horizon!r}")
-    if n_directions < 1:
-        raise ValueError(f"expected n_directions >= 1, got {n_directions!r}")
-    if not isinstance(generator, torch.Generator):
-        raise ValueError(f"expected generator, a torch.Generator, got {generator!r}")
-    kernel = target.kernel if isinstance(target, LinearFunctional) else target
-    if inputs is None and not (isinstance(model, LinearRNN) and isinstance(kernel, Kernel)):
-        expected = "expected inputs, or a LinearRNN and a linear functional or kernel"
-        raise ValueError(f"{expected}, got {model!r}, {target!r}")
+    one_of("method", method, ("random", "worst_case"))
+    one_of("norm", norm, ("sup", "w1"))
+    horizon, n_directions = span("horizon", horizon), count("n_directions", n_directions)
+    generator = random_source("generator", generator)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"expected model to be an nn.Module, got {model!r}")
+    if inputs is None and not hasattr(model, "realization"):
+        raise ValueError(f"expected inputs, or a model that declares its realization, got {type(model).__name__}")
     if inputs is not None:
-        _check_inputs(model, target, inputs, horizon)
+        _check_inputs(target, inputs, horizon)
     ball = Ball(model, weights)
-    radius = ball.stability_radius()
     unbounded = inputs is None and np.isinf(horizon)  # where the supremum is inf past the stability radius
+    radius = ball.stability_radius() if unbounded else functools.cache(ball.stability_radius)
     reachable = torch.as_tensor(~(radii >= radius) if unbounded else np.isfinite(radii))  # nan: not known
     if inputs is None:
+        kernel = getattr(target, "kernel", target)
         distance = KernelDistance(kernel, model, norm, horizon, float(radii[reachable.numpy()].max(initial=0.0)))
     else:
-        distance = SequenceDistance(model, target, inputs, norm)
+        distance = SequenceDistance(model, target, inputs, norm, dt)
     beta = torch.as_tensor(radii, dtype=torch.float64)
     directions = ball.random(generator, n_directions)
     errors = ball.errors(distance, beta, directions)  # (n_radii, n_directions)
     if method == "worst_case":
         errors = torch.cat([errors, ball.ascend(distance, beta, reachable, directions, errors.argmax(1))], 1)
-    best = errors.amax(1).numpy()
+    best = errors.amax(1).detach().numpy()
     if method == "worst_case":
         # a perturbation allowed at one radius is allowed at each larger one
         order = np.argsort(radii)
@@ -115,9 +143,11 @@ def perturbation_error(
     return PerturbationCurve(radii, best, method, radius, not exact)
 
 
-def _check_inputs(model: Any, target: Any, inputs: Any, horizon: float) -> None:
-    if not isinstance(model, nn.Module) or not callable(target) or isinstance(target, Kernel):
-        raise ValueError(f"expected an nn.Module and a sequence map where inputs are given, got {model!r}, {target!r}")
+def _check_inputs(target: Any, inputs: Any, horizon: float) -> None:
+    if not callable(target) or hasattr(target, "l1_norm"):
+        raise ValueError(
+            f"expected a target that maps sequences, and no kernel, where inputs are given, got {target!r}"
+        )
     if not isinstance(inputs, Tensor) or inputs.ndim != 3 or not torch.isfinite(inputs).all():
         raise ValueError("expected finite inputs of shape (batch, time, d_in)")
     if not inputs.numel() or (inputs.abs().amax((1, 2)) == 0).any():

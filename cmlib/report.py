@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from cmlib.arguments import ArrayLike
+from cmlib.arguments import ArrayLike, Count, Number, Source, count, positive, random_source
 from cmlib.decay import Decay, decay
 from cmlib.memory import INPUTS, MemoryCurve, memory_function
-from cmlib.models import RNN, SSM, LinearRNN
+from cmlib.models.recurrent import RecurrentModel
 from cmlib.perturbation import PerturbationCurve, perturbation_error, stable_perturbation_radius
 from cmlib.rest import Rest, linearised_at_rest
-from cmlib.sequence_maps import channels_of, evaluating, first, in_double, preflight
+from cmlib.sequence_maps import channels_of, evaluate, in_double, preflight
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,12 +104,12 @@ class Report:
 def report(
     model: Any,
     *,
-    d_in: int | None = None,
-    n_steps: int = 200,
-    dt: float | None = None,
+    d_in: Count | None = None,
+    n_steps: Count = 200,
+    dt: Number | None = None,
     radii: ArrayLike | None = None,
-    n_directions: int = 10,
-    generator: torch.Generator | None = None,
+    n_directions: Count = 10,
+    generator: Source = None,
 ) -> Report:
     """Measure a model's memory for three kinds of input, its answer to a push, and say what that means.
 
@@ -119,7 +119,7 @@ def report(
         model: (batch, time, d_in) -> (batch, time, d_out), or a tuple headed by that.
         d_in: number of input channels; None asks the model.
         n_steps: lags of the memory functions, >= 16.
-        dt: time per step; None asks the model, or takes 1.
+        dt: time per step; None takes that of a recurrent model, or 1.
         radii: (n,) sizes of the push; None takes 0 and 1e-4 to 1.
         n_directions: random pushes of each size.
         generator: of pushes and inputs; None takes one with seed 0.
@@ -127,10 +127,10 @@ def report(
     Raises:
         ValueError: if outputs have another shape, are not finite, or depend on later inputs or the rest of the batch.
     """
-    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    generator, n_steps = random_source("generator", generator), count("n_steps", n_steps, at_least=16)
     name = type(model).__name__ if isinstance(model, nn.Module) else getattr(model, "__name__", type(model).__name__)
-    dt = float(getattr(model, "dt", 1.0)) if dt is None else dt
-    d_in = channels_of(model) if d_in is None else d_in
+    dt = (model.dt if isinstance(model, RecurrentModel) else 1.0) if dt is None else positive("dt", dt)
+    d_in = channels_of(model) if d_in is None else count("d_in", d_in)
     seq_map = in_double(model)
     inputs = torch.randn(24, n_steps, d_in, generator=generator, dtype=torch.float64)
     preflight(seq_map, inputs)
@@ -141,12 +141,11 @@ def report(
     perturbation, size = None, np.nan
     if isinstance(seq_map, nn.Module) and any(True for _ in seq_map.parameters()):
         radii = np.append(0.0, np.geomspace(1e-4, 1.0, 17)) if radii is None else radii
-        options = {"n_directions": n_directions, "generator": generator, "inputs": inputs}
+        options = {"n_directions": n_directions, "generator": generator, "inputs": inputs, "dt": dt}
         perturbation = perturbation_error(seq_map, copy.deepcopy(seq_map), radii, **options)
-        with torch.no_grad(), evaluating(seq_map):
-            change = first(seq_map(inputs)) - first(seq_map(torch.zeros_like(inputs)))
+        change = evaluate(seq_map, inputs) - evaluate(seq_map, torch.zeros_like(inputs))
         size = float((change.abs().amax((1, 2)) / inputs.abs().amax((1, 2))).max())
-    rest = linearised_at_rest(model if isinstance(model, RNN | LinearRNN | SSM) else seq_map)
+    rest = linearised_at_rest(seq_map)
     verdict = _verdict(name, decays, memory, perturbation, size, rest)
     return Report(name, memory, decays, perturbation, size, rest, verdict)
 

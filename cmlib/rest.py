@@ -8,10 +8,8 @@ import torch
 from scipy import linalg, optimize
 from torch import Tensor, nn
 
-from cmlib.models import RNN, SSM, LinearRNN
-from cmlib.parameterizations import direct
+from cmlib.models.recurrent import RecurrentModel, radius_of_weight
 from cmlib.sequence_maps import BatchFirst, evaluating
-from cmlib.stability import stability_radius
 
 SETTLE = 20_000  # steps without input within which a recurrent layer has to come to rest
 
@@ -33,14 +31,12 @@ class Rest:
 
 
 def linearised_at_rest(model: Any) -> Rest | None:
-    if isinstance(model, RNN | LinearRNN | SSM):
-        W = model.recurrent().detach().double().cpu()
-        known = getattr(model, "parameterization", direct) == direct
-        radius = stability_radius(W) if known else np.inf
-        eigenvalues = torch.linalg.eigvals(W)
-        if isinstance(model, RNN):  # its steps are Euler's
+    """Return rest as a recurrent model declares it, or as a recurrent layer of torch finds it; None for other maps."""
+    if isinstance(model, RecurrentModel):
+        eigenvalues = torch.linalg.eigvals(model.linearization().detach().double().cpu())
+        if model.discretization == "euler":
             eigenvalues = torch.log(1 + model.dt * eigenvalues) / model.dt
-        return Rest("flow", -float(eigenvalues.real.max()), radius)
+        return Rest("flow", -float(eigenvalues.real.max()), radius_of_weight(model, "complex"))
     layer = model.layer if isinstance(model, BatchFirst) else model
     if not isinstance(layer, nn.RNNBase) or layer.bidirectional:
         return None

@@ -2,16 +2,50 @@
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 
+@runtime_checkable
+class SequenceMap(Protocol):
+    """A callable (batch, time, d_in) -> (batch, time, d_out), or to a tuple headed by that; sequences are independent.
+
+    `cmlib.testing.check_sequence_map` tells whether one is causal, and keeps nothing from call to call.
+    """
+
+    def __call__(self, x: Tensor) -> Any:
+        """Return outputs, one for each step of the input."""
+
+
+def first(y: Any) -> Any:
+    """Return the outputs out of what a sequence map returns."""
+    return y[0] if isinstance(y, tuple) else y
+
+
+def evaluate(seq_map: Any, x: Tensor) -> Tensor:
+    """Return the outputs (batch, time, d_out) of a map that is left in the mode in which it was.
+
+    Raises:
+        ValueError: on outputs of another shape, or that are not finite.
+    """
+    if not callable(seq_map):
+        raise ValueError(f"expected a map (batch, time, d_in) -> (batch, time, d_out), got {seq_map!r}")
+    with torch.no_grad(), evaluating(seq_map), _explained(x):
+        y = first(seq_map(x))
+    if not isinstance(y, Tensor) or y.ndim != 3 or y.shape[:2] != x.shape[:2]:
+        got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        raise ValueError(f"expected outputs (batch, time, d_out) for inputs {tuple(x.shape)}, got {got}")
+    if not torch.isfinite(y).all():
+        raise ValueError("expected finite outputs, got NaN or infinity: is the map stable?")
+    return y
+
+
 @contextlib.contextmanager
-def evaluating(model: Callable) -> Iterator[None]:
+def evaluating(model: Any) -> Iterator[None]:
     """Switch dropout and the like off while we look, and leave each part's mode as it was."""
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
     modes = [module.training for module in modules]
@@ -24,24 +58,32 @@ def evaluating(model: Callable) -> Iterator[None]:
             module.training = mode
 
 
-def linear_scan(A: Float[Tensor, "batch time m"], drive: Float[Tensor, "batch time m"]) -> Tensor:
-    """Return h_k = A_k h_{k-1} + drive_k from h_{-1} = 0, in log2(time) steps that double what each h has seen.
+@contextlib.contextmanager
+def _explained(inputs: Tensor) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, IndexError, TypeError, AssertionError) as error:
+        raise ValueError(f"expected a map of {inputs.dtype} inputs {tuple(inputs.shape)}: {error}") from error
 
-    Reference: blelloch1990prefix
+
+def preflight(seq_map: Any, x: Tensor) -> None:
+    """Look whether a map fits its inputs, is causal, and keeps sequences apart.
+
+    Raises:
+        ValueError: that says what is not so.
     """
-    h, reach = drive, 1
-    while reach < drive.shape[1]:
-        h = torch.cat([h[:, :reach], h[:, reach:] + A[:, reach:] * h[:, :-reach]], 1)
-        A = torch.cat([A[:, :reach], A[:, reach:] * A[:, :-reach]], 1)
-        reach *= 2
-    return h
-
-
-def causal_convolution(weights: Float[Tensor, "*channels time"], x: Float[Tensor, "batch *channels time"]) -> Tensor:
-    """Return y_k = sum_{j <= k} weights_j x_{k-j}, by FFT."""
-    n = x.shape[-1]
-    length = 2 * n  # zero padding keeps the circular product causal
-    return torch.fft.irfft(torch.fft.rfft(weights, length) * torch.fft.rfft(x, length), length)[..., :n]
+    later, others = x.clone(), x.clone()
+    half = x.shape[1] // 2
+    later[:, half:] += 1.0
+    others[1:] += 1.0
+    y, y_later, y_others = (evaluate(seq_map, tried) for tried in (x, later, others))
+    rounding = 1e-9 * max(1.0, float(y.abs().max()))
+    early = (y_later - y)[:, :half].abs().amax((0, 2))
+    if early.max() > rounding:
+        step = int((early > rounding).nonzero()[0])
+        raise ValueError(f"expected a causal model, but its output at step {step} depends on the input at step {half}")
+    if (y_others - y)[0].abs().max() > rounding:
+        raise ValueError("expected sequences to be independent, but one output depends on the others in its batch")
 
 
 class BatchFirst(nn.Module):
@@ -60,22 +102,22 @@ class Causal(nn.Module):
 
     def __init__(self, encoder: nn.TransformerEncoder):
         super().__init__()
-        self.encoder, self.batchfirst = encoder, encoder.layers[0].self_attn.batchfirst
+        self.encoder, self.batch_first = encoder, encoder.layers[0].self_attn.batch_first
 
     def forward(self, x: Tensor) -> Tensor:
         mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1], device=x.device, dtype=x.dtype)
-        x = x if self.batchfirst else x.transpose(0, 1)
+        x = x if self.batch_first else x.transpose(0, 1)
         y = self.encoder(x, mask=mask, is_causal=False)
-        return y if self.batchfirst else y.transpose(0, 1)
+        return y if self.batch_first else y.transpose(0, 1)
 
 
 def in_double(model: Any) -> Any:
-    # a copy in double precision that takes (batch, time, d_in)
+    """Return a copy in double precision on the host that takes (batch, time, d_in); what is no module as it is."""
     if not isinstance(model, nn.Module):
         return model
     model = copy.deepcopy(model).cpu().double()
     if isinstance(model, nn.RNNBase):
-        return model if model.batchfirst else BatchFirst(model)
+        return model if model.batch_first else BatchFirst(model)
     if isinstance(model, nn.TransformerEncoder):
         return Causal(model)
     return model
@@ -97,34 +139,21 @@ def channels_of(model: Any) -> int:
     raise ValueError(f"expected d_in, the number of input channels, for a {type(model).__name__}")
 
 
-def first(y: Any) -> Any:
-    return y[0] if isinstance(y, tuple) else y
+def linear_scan(A: Float[Tensor, "batch time m"], drive: Float[Tensor, "batch time m"]) -> Tensor:
+    """Return h_k = A_k h_{k-1} + drive_k from h_{-1} = 0, in log2(time) steps that double what each h has seen.
+
+    Reference: blelloch1990prefix
+    """
+    h, reach = drive, 1
+    while reach < drive.shape[1]:
+        h = torch.cat([h[:, :reach], h[:, reach:] + A[:, reach:] * h[:, :-reach]], 1)
+        A = torch.cat([A[:, :reach], A[:, reach:] * A[:, :-reach]], 1)
+        reach *= 2
+    return h
 
 
-def preflight(seq_map: Any, inputs: Tensor) -> None:
-    later, others = inputs.clone(), inputs.clone()
-    half = inputs.shape[1] // 2
-    later[:, half:] += 1.0
-    others[1:] += 1.0
-    with torch.no_grad(), evaluating(seq_map), _explained(inputs):
-        y, y_later, y_others = (first(seq_map(x)) for x in (inputs, later, others))
-    if not isinstance(y, Tensor) or y.ndim != 3 or y.shape[:2] != inputs.shape[:2]:
-        got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-        raise ValueError(f"expected outputs (batch, time, d_out) for inputs {tuple(inputs.shape)}, got {got}")
-    if not torch.isfinite(y).all():
-        raise ValueError("expected finite outputs, got NaN or infinity: is the model stable?")
-    rounding = 1e-9 * max(1.0, float(y.abs().max()))
-    early = (y_later - y)[:, :half].abs().amax((0, 2))
-    if early.max() > rounding:
-        step = int((early > rounding).nonzero()[0])
-        raise ValueError(f"expected a causal model, but its output at step {step} depends on the input at step {half}")
-    if (y_others - y)[0].abs().max() > rounding:
-        raise ValueError("expected sequences to be independent, but one output depends on the others in its batch")
-
-
-@contextlib.contextmanager
-def _explained(inputs: Tensor) -> Iterator[None]:
-    try:
-        yield
-    except (RuntimeError, IndexError, TypeError, AssertionError) as error:
-        raise ValueError(f"expected a model of inputs {tuple(inputs.shape)} in double precision: {error}") from error
+def causal_convolution(weights: Float[Tensor, "*channels time"], x: Float[Tensor, "batch *channels time"]) -> Tensor:
+    """Return y_k = sum_{j <= k} weights_j x_{k-j}, by FFT."""
+    n = x.shape[-1]
+    length = 2 * n  # zero padding keeps the circular product causal
+    return torch.fft.irfft(torch.fft.rfft(weights, length) * torch.fft.rfft(x, length), length)[..., :n]

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from scipy import optimize
 from torch import Tensor, nn
 
-from cmlib.arguments import Number, positive
+from cmlib.arguments import Count, Number, Source, count, number, one_of, positive, random_source
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +70,11 @@ def fit(
     inputs: Tensor,
     outputs: Tensor,
     *,
-    steps: Any,
+    steps: Count,
     lr: Number | None = None,
     optimizer: str = "adam",
-    batch: Any = None,
-    generator: torch.Generator | None = None,
+    batch: Count | None = None,
+    generator: Source = None,
     until: Number = 0.0,
 ) -> FitResult:
     """Train copies of models on the mean squared error over the inputs: each as if it were alone.
@@ -87,7 +87,7 @@ def fit(
         steps: at most how many, >= 1; lr: their size, > 0, except for "lbfgs".
         optimizer: "gd", "heavy_ball" (momentum 0.9), "adam" or "lbfgs" (quasi-Newton, one model after the other).
         batch: sequences of one step, drawn without replacement until all had their turn; None takes all, as does lbfgs.
-        generator: of the order of the sequences.
+        generator: of the order of the sequences; None takes one with seed 0.
         until: loss at which a model stops; those trained side by side stop together.
 
     Reference: li2021curse, Sec. 5; liu1989limited (lbfgs)
@@ -97,19 +97,14 @@ def fit(
         raise ValueError(f"expected one or more nn.Module, got {models!r}")
     if any(_shape(model) != _shape(models[0]) for model in models):
         raise ValueError(f"expected models that differ in their weights alone, got {models!r}")
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"expected steps to be an integer >= 1, got {steps!r}")
-    if optimizer not in (*OPTIMIZERS, "lbfgs"):
-        raise ValueError(f"expected optimizer among {[*OPTIMIZERS, 'lbfgs']}, got {optimizer!r}")
+    steps, optimizer = count("steps", steps), one_of("optimizer", optimizer, (*OPTIMIZERS, "lbfgs"))
+    until = number("until", until, at_least=0.0)
     for name, value in (("inputs", inputs), ("outputs", outputs)):
         if not isinstance(value, Tensor) or value.ndim != 3 or not torch.isfinite(value).all():
             raise ValueError(f"expected {name} as a finite tensor (batch, time, channels), got {value!r}")
-    if not until >= 0:
-        raise ValueError(f"expected until >= 0, got {until!r}")
-    if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch <= len(inputs)):
+    if batch is not None and count("batch", batch) > len(inputs):
         raise ValueError(f"expected batch between 1 and the {len(inputs)} sequences, got {batch!r}")
-    if batch is not None and not isinstance(generator, torch.Generator):
-        raise ValueError(f"expected generator, a torch.Generator, with batch, got {generator!r}")
+    generator = random_source("generator", generator)
     if optimizer == "lbfgs":
         if lr is not None or batch is not None:
             raise ValueError(f"expected no lr and no batch with lbfgs, got {lr!r} and {batch!r}")

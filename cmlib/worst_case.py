@@ -6,9 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cmlib.models import RNN, SSM, LinearRNN
-from cmlib.parameterizations import STABLE, direct
-from cmlib.stability import stability_radius
+from cmlib.models.recurrent import RecurrentModel, radius_of_weight
 
 
 class Ball:
@@ -22,16 +20,11 @@ class Ball:
             raise ValueError(f"expected weights out of {tuple(self.center)}, got {self.weights}")
 
     def stability_radius(self) -> float:
-        if not isinstance(self.model, LinearRNN | RNN | SSM):
+        """Return the beta at which the recurrent weight may become unstable; inf if never, nan if not known."""
+        if not isinstance(self.model, RecurrentModel):
             return np.nan
-        if torch.linalg.eigvals(self.model.recurrent().detach().cpu().double()).real.max() >= 0:
-            return 0.0
-        # a stable map never leaves the stable matrices
-        if "W" not in self.weights or isinstance(self.model.parameterization, STABLE):
-            return np.inf
-        if self.model.parameterization != direct:
-            return np.nan
-        return -float(self.center["W"].max()) if self.model.diagonal else stability_radius(self.center["W"], "real")
+        radius = radius_of_weight(self.model)
+        return np.inf if radius > 0 and self.model.recurrent_weight not in self.weights else radius
 
     def random(self, generator: torch.Generator, n: int) -> dict[str, Tensor]:
         """Gaussian directions scaled to the sphere of each weight: (1, n, *shape)."""
@@ -120,7 +113,7 @@ class Ball:
         return size.reshape(*size.shape, *(1,) * rank)
 
     def _is_diagonal(self, name: str) -> bool:
-        return name == "W" and getattr(self.model, "diagonal", False)
+        return isinstance(self.model, RecurrentModel) and name == self.model.recurrent_weight and self.model.diagonal
 
     def _as_matrix(self, name: str, value: Tensor) -> Tensor:
         # a tensor of more than two dimensions, such as a convolution's, counts as the matrix of its first one
@@ -133,20 +126,20 @@ class Ball:
             weight = self.center[name]
             along = weight / self._size(name, weight).clamp(min=1e-300)
             columns[name] = [along, along, along, along, -along]
-        if isinstance(self.model, LinearRNN | RNN | SSM):
-            if "W" in self.weights:
-                slow, slowest = self._slower()
-                columns["W"] = [slow, slow, slowest, slowest, -slow]
-            if "c" in self.weights:
-                c = columns["c"][0]
-                columns["c"] = [c, -c, c, -c, -c]
+        if isinstance(self.model, RecurrentModel):
+            if self.model.recurrent_weight in self.weights:
+                slow, slowest = self._slower(self.model.recurrent_weight)
+                columns[self.model.recurrent_weight] = [slow, slow, slowest, slowest, -slow]
+            if self.model.readout_weight in self.weights:
+                c = columns[self.model.readout_weight][0]
+                columns[self.model.readout_weight] = [c, -c, c, -c, -c]
         return {n: torch.stack(columns[n]).expand(n_radii, 5, *self.center[n].shape) for n in self.weights}
 
-    def _slower(self) -> tuple[Tensor, Tensor]:
-        W = self.center["W"]
+    def _slower(self, name: str) -> tuple[Tensor, Tensor]:
+        W = self.center[name]
         if self.model.diagonal:
             slowest = torch.zeros_like(W)
-            slowest[self.model.parameterization(W).argmax()] = 1.0
+            slowest[self.model.linearization().detach().diagonal().argmax()] = 1.0
             return torch.ones_like(W), slowest
         left, _, right = torch.linalg.svd(W)
         return torch.eye(len(W), dtype=W.dtype), -torch.outer(left[:, -1], right[-1])

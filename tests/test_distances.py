@@ -245,8 +245,8 @@ def test_a_perturbation_that_overflows_has_an_infinite_error():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"model": "rnn"}, "expected an nn.Module and a sequence map"),
-        ({"target": kernels.Exponential(1.0)}, "expected an nn.Module and a sequence map"),
+        ({"model": "rnn"}, "expected model to be an nn.Module"),
+        ({"target": kernels.Exponential(1.0)}, "expected a target that maps sequences, and no kernel"),
         ({"inputs": torch.zeros(2, 3)}, "expected finite inputs of shape"),
         ({"inputs": torch.full((2, 3, 1), torch.nan)}, "expected finite inputs of shape"),
         ({"inputs": torch.zeros(2, 3, 1)}, "no sequence is 0"),

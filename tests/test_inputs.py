@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 
-from cmlib.inputs import heaviside, impulse, reversed_step, white_noise
+from cmlib.inputs import heaviside, impulse, removed, white_noise
 
-STEPS = {"heaviside": heaviside, "impulse": impulse, "reversed_step": reversed_step}
+STEPS = {"heaviside": heaviside, "impulse": impulse, "removed": removed}
 
 
 @pytest.fixture(params=STEPS.values(), ids=STEPS.keys())
@@ -26,12 +26,12 @@ def test_impulse_is_the_amplitude_at_time_zero_only():
     assert impulse(3, 2.0, history=2)[0, :, 0].tolist() == [0, 0, 2, 0, 0]
 
 
-def test_reversed_step_is_the_amplitude_before_time_zero_and_zero_after():
-    assert reversed_step(3, 2.0, history=2)[0, :, 0].tolist() == [2, 2, 0, 0, 0]
+def test_removed_is_the_amplitude_before_time_zero_and_zero_after():
+    assert removed(3, 2.0, history=2)[0, :, 0].tolist() == [2, 2, 0, 0, 0]
 
 
-def test_heaviside_and_reversed_step_add_to_a_constant():
-    total = heaviside(4, [1.0, -2.0], history=3) + reversed_step(4, [1.0, -2.0], history=3)
+def test_heaviside_and_removed_add_to_a_constant():
+    total = heaviside(4, [1.0, -2.0], history=3) + removed(4, [1.0, -2.0], history=3)
     assert torch.equal(total, torch.tensor([1.0, -2.0], dtype=torch.float64).expand(1, 7, 2))
 
 
@@ -52,7 +52,7 @@ def test_impulse_is_the_difference_of_two_heavisides():
 def test_shape_is_batch_time_d_in_with_time_history_plus_n_steps(make, amplitude, batch, d_in):
     x = make(5, amplitude, history=2)
     assert x.shape == (batch, 7, d_in)
-    on = x[:, 2 if make is not reversed_step else 1]
+    on = x[:, 2 if make is not removed else 1]
     assert torch.equal(on, torch.as_tensor(amplitude, dtype=torch.float64).expand(batch, d_in))
 
 
@@ -69,7 +69,7 @@ def test_device_is_the_one_told(make):
 def test_gradient_reaches_the_amplitude(make):
     amplitude = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
     make(4, amplitude, history=3).sum().backward()
-    on = {heaviside: 4.0, impulse: 1.0, reversed_step: 3.0}[make]
+    on = {heaviside: 4.0, impulse: 1.0, removed: 3.0}[make]
     assert amplitude.grad.tolist() == [on, on]
 
 
@@ -113,9 +113,9 @@ def test_bad_steps_say_what_was_expected_and_what_came(make, call, message):
         call(make)
 
 
-def test_reversed_step_needs_a_history():
+def test_removed_needs_a_history():
     with pytest.raises(ValueError, match=r"expected history to be an integer >= 1, got 0"):
-        reversed_step(3, history=0)
+        removed(3, history=0)
 
 
 @pytest.mark.parametrize(
@@ -126,8 +126,7 @@ def test_reversed_step_needs_a_history():
         ({"d_in": 1.5}, r"expected d_in to be an integer >= 1, got 1\.5"),
         ({"dt": 0.0}, r"expected dt > 0, got 0\.0"),
         ({"dt": math.nan}, r"expected dt to be a finite number, got nan"),
-        ({"generator": None}, r"expected generator=torch\.Generator\(\.\.\.\), got None"),
-        ({"generator": 0}, r"expected generator=torch\.Generator\(\.\.\.\), got 0"),
+        ({"generator": 0}, r"expected generator to be a torch\.Generator, got 0"),
     ],
 )
 def test_bad_white_noise_says_what_was_expected_and_what_came(generator, change, message):

@@ -8,6 +8,7 @@ from torch import nn
 import cmlib
 from cmlib import kernels
 from cmlib.models import LinearRNN
+from cmlib.sequence_maps import causal_convolution
 from cmlib.targets import LinearFunctional
 
 DT = 0.1
@@ -17,15 +18,15 @@ def cell_means(kernel: kernels.Kernel, n: int) -> np.ndarray:
     return -np.diff(kernel.tail(DT * np.arange(n + 1))) / DT
 
 
-@pytest.mark.parametrize("inputs", ["heaviside", "impulse", "reversed"])
+@pytest.mark.parametrize("inputs", ["heaviside", "impulse", "removed"])
 @pytest.mark.parametrize("kernel", [kernels.Exponential(0.5), kernels.Airy(3.0)])
 def test_memory_function_equals_kernel_when_linear(inputs, kernel):
-    # the reversed input needs a history longer than the memory; 400 steps leave less than 1e-8 of either kernel
+    # the removed input needs a history longer than the memory; 400 steps leave less than 1e-8 of either kernel
     curve = cmlib.memory_function(LinearFunctional(kernel, dt=DT), 60, DT, inputs=inputs, history=400)
     assert np.allclose(curve.t, DT * np.arange(60))
     # values near 10 are differenced and divided by dt, and the history cut off is e^{-20}
     assert np.allclose(
-        curve.values, np.abs(cell_means(kernel, 60)), rtol=0, atol=1e-8 if inputs == "reversed" else 1e-12
+        curve.values, np.abs(cell_means(kernel, 60)), rtol=0, atol=1e-8 if inputs == "removed" else 1e-12
     )
 
 
@@ -40,7 +41,7 @@ def test_the_identity_forgets_at_once():
     assert np.array_equal(curve.values, [1.0, 0.0, 0.0, 0.0, 0.0])
 
 
-@pytest.mark.parametrize("inputs", ["heaviside", "impulse", "reversed"])
+@pytest.mark.parametrize("inputs", ["heaviside", "impulse", "removed"])
 def test_a_delay_remembers_exactly_one_time(inputs):
     def delay(x):
         return torch.cat([torch.zeros_like(x[:, :3]), x[:, :-3]], 1)
@@ -84,10 +85,10 @@ class Leaky(nn.Module):
         return torch.stack(outputs, 1)
 
 
-@pytest.mark.parametrize("inputs", ["heaviside", "impulse", "reversed"])
+@pytest.mark.parametrize("inputs", ["heaviside", "impulse", "removed"])
 def test_a_bias_is_no_memory(inputs):
     # linear: the answer to no input is subtracted, wherever the state starts; reversed needs x held for long
-    curve = cmlib.memory_function(Leaky(lambda h: h), 8, inputs=inputs, history=60 if inputs == "reversed" else 1)
+    curve = cmlib.memory_function(Leaky(lambda h: h), 8, inputs=inputs, history=60 if inputs == "removed" else 1)
     assert np.allclose(curve.values, 0.5 ** np.arange(8), atol=1e-12)
 
 
@@ -132,13 +133,13 @@ def test_a_failing_map_leaves_the_modes_as_they_were():
     "seq_map, options, message",
     [
         (lambda x: x, {"inputs": "ramp"}, "expected inputs among"),
-        (lambda x: x, {"n_steps": 0}, "expected n_steps >= 1"),
-        (lambda x: x, {"d_in": 0}, "expected n_steps >= 1 and d_in >= 1"),
-        (lambda x: x, {"dt": 0.0}, "expected a time step dt > 0"),
-        (lambda x: x, {"history": 0}, "at least one step of history"),
+        (lambda x: x, {"n_steps": 0}, "expected n_steps to be an integer >= 1"),
+        (lambda x: x, {"d_in": 0}, "expected d_in to be an integer >= 1"),
+        (lambda x: x, {"dt": 0.0}, "expected dt > 0"),
+        (lambda x: x, {"history": 0}, "expected history to be an integer >= 1"),
         (lambda x: x, {"amplitudes": [[1.0, 2.0]]}, "expected amplitudes of shape"),
         (lambda x: x, {"amplitudes": [0.0]}, "expected finite amplitudes that are not zero"),
-        (lambda x: x, {"amplitudes": [np.inf]}, "expected finite amplitudes"),
+        (lambda x: x, {"amplitudes": [np.inf]}, "expected amplitudes to hold finite real numbers"),
         (lambda x: x[:, 0], {}, "expected the map to return"),
         (lambda x: x.numpy(), {}, "got ndarray"),
         (lambda x: x / 0.0, {}, "expected finite outputs, got NaN or infinity"),
@@ -239,7 +240,7 @@ def test_memory_function_knows_its_floor(dtype, tolerance):
             self.gain = nn.Parameter(torch.ones((), dtype=dtype))
 
         def forward(self, x):
-            y = self.gain * cmlib.models.causal_convolution(smooth.to(dtype), x[..., 0])
+            y = self.gain * causal_convolution(smooth.to(dtype), x[..., 0])
             return y[..., None]
 
     curve = cmlib.memory_function(Map(), 199, history=1)

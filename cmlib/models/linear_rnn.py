@@ -1,15 +1,14 @@
 """The linear network of the theory."""
 
-from collections.abc import Callable
+from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cmlib.arguments import ArrayLike
-from cmlib.models.weights import check_parameterization, expm1_over, weights_from
-from cmlib.parameterizations import direct, matrix_exponential
+from cmlib.arguments import ArrayLike, Number, one_of, positive, sequences
+from cmlib.models.weights import expm1_over, recurrent_from, weights_from
+from cmlib.parameterizations import checked, direct, matrix_exponential
 from cmlib.sequence_maps import causal_convolution
 
 
@@ -27,32 +26,31 @@ class LinearRNN(nn.Module):
     Reference: wang2024inverse, eq. (1); li2021curse, Sec. 3
     """
 
+    recurrent_weight, input_weight, readout_weight, bias_weight = "W", "U", "c", None
+    d_in = 1
+
     def __init__(
         self,
         W: ArrayLike,
         U: ArrayLike,
         c: ArrayLike,
         *,
-        dt: float = 1.0,
+        dt: Number = 1.0,
         discretization: str = "zoh",
-        parameterization: Callable = direct,
+        parameterization: Any = direct,
     ):
         super().__init__()
-        W, U, c = (weights_from(name, value) for name, value in (("W", W), ("U", U), ("c", c)))
+        W, U, c = recurrent_from(W), weights_from("U", U), weights_from("c", c)
         m = len(W)
-        if W.shape not in ((m,), (m, m)) or m < 1:
-            raise ValueError(f"expected W of shape (m, m), or (m,) for a diagonal, got {tuple(W.shape)}")
         if U.shape != (m,) or c.shape != (m,):
             raise ValueError(f"expected U and c of shape ({m},), got {tuple(U.shape)} and {tuple(c.shape)}")
-        if not (np.isfinite(dt) and dt > 0):
-            raise ValueError(f"expected a time step dt > 0, got {dt!r}")
-        if discretization not in ("zoh", "euler"):
-            raise ValueError(f"expected discretization 'zoh' or 'euler', got {discretization!r}")
-        check_parameterization(parameterization, W)
+        self.dt, self.discretization = positive("dt", dt), one_of("discretization", discretization, ("zoh", "euler"))
+        self.parameterization = checked(parameterization, W)
         self.W, self.U, self.c = nn.Parameter(W), nn.Parameter(U), nn.Parameter(c)
-        self.dt, self.discretization, self.parameterization = float(dt), discretization, parameterization
 
-    d_in = 1
+    def extra_repr(self) -> str:
+        shape = "diagonal" if self.diagonal else "dense"
+        return f"m={len(self.U)}, {shape}, dt={self.dt:g}, discretization={self.discretization!r}"
 
     @property
     def diagonal(self) -> bool:
@@ -62,6 +60,14 @@ class LinearRNN(nn.Module):
         """Return the recurrent weight as a matrix, whatever its parameterization."""
         W = self.parameterization(self.W)
         return torch.diag(W) if self.diagonal else W
+
+    def linearization(self) -> Float[Tensor, "m m"]:
+        """Return A of dh/dt = A h without input: the recurrent weight."""
+        return self.recurrent()
+
+    def realization(self) -> tuple[Float[Tensor, "m m"], Float[Tensor, " m"], Float[Tensor, " m"]]:
+        """Return (W, U, c) of the memory kernel c^T e^{Wt} U."""
+        return self.recurrent(), self.U, self.c
 
     def kernel(self, t: ArrayLike) -> Float[Tensor, " time"]:
         """Return c^T e^{Wt} U at times t >= 0 of shape (time,)."""
@@ -73,13 +79,10 @@ class LinearRNN(nn.Module):
 
     def forward(self, x: Tensor, route: str = "recurrence") -> Float[Tensor, "batch time 1"]:
         """Map (batch, time, 1) to (batch, time, 1); "recurrence" and "convolution" agree to rounding."""
-        if x.ndim != 3 or x.shape[-1] != 1:
-            raise ValueError(f"expected an input of shape (batch, time, 1), got {tuple(x.shape)}")
-        if route == "recurrence":
+        x = sequences("an input", x, 1)
+        if one_of("route", route, ("recurrence", "convolution")) == "recurrence":
             return self._recurrence(x)
-        if route == "convolution":
-            return self._convolution(x)
-        raise ValueError(f"expected route 'recurrence' or 'convolution', got {route!r}")
+        return self._convolution(x)
 
     def discretized(self) -> tuple[Tensor, Tensor]:
         """Return (A, B) of h_{k+1} = A h_k + B x_k; A is (m,) for a diagonal W and (m, m) else."""

@@ -1,28 +1,44 @@
 """The nonlinear network of the theory, in steps of Euler, with the adjoint of its recurrence written out."""
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cmlib.arguments import ArrayLike
-from cmlib.models.weights import check_parameterization, weights_from
-from cmlib.parameterizations import direct
+from cmlib.arguments import ArrayLike, Number, one_of, positive, sequences
+from cmlib.models.weights import columns_from, recurrent_from, weights_from
+from cmlib.parameterizations import checked, direct
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A step function sigma with what the network and its probes need to know of it.
+
+    Args:
+        sigma: z -> sigma(z).
+        slope: the value sigma(z) -> sigma'(z), which spares the adjoint to store z.
+        slope_at_zero: sigma'(0); of relu, that from above.
+        clamp: (low, high) where sigma(z) = min(max(z, low), high).
+    """
+
+    sigma: Callable
+    slope: Callable
+    slope_at_zero: float = 1.0
+    clamp: tuple[float, float] | None = None
+
+    def __call__(self, z: Tensor) -> Tensor:
+        return self.sigma(z)
+
 
 ACTIVATIONS = {
-    "tanh": torch.tanh,
-    "hardtanh": nn.functional.hardtanh,
-    "relu": torch.relu,
-    "identity": lambda v: v,
-}
-# sigma'(z) as a function of the value sigma(z)
-SLOPES = {
-    "tanh": lambda value: torch.addcmul(value.new_ones(()), value, value, value=-1),
-    "hardtanh": lambda value: (value.abs() < 1).to(value.dtype),
-    "relu": lambda value: (value > 0).to(value.dtype),
-    "identity": torch.ones_like,
+    "tanh": Activation(torch.tanh, lambda value: torch.addcmul(value.new_ones(()), value, value, value=-1)),
+    "hardtanh": Activation(nn.functional.hardtanh, lambda value: (value.abs() < 1).to(value.dtype), clamp=(-1.0, 1.0)),
+    "relu": Activation(torch.relu, lambda value: (value > 0).to(value.dtype), clamp=(0.0, math.inf)),
+    "identity": Activation(lambda z: z, torch.ones_like, clamp=(-math.inf, math.inf)),
 }
 
 
@@ -43,6 +59,9 @@ class RNN(nn.Module):
     Reference: wang2024inverse, eq. (1)
     """
 
+    recurrent_weight, input_weight, readout_weight, bias_weight = "W", "U", "c", "b"
+    discretization = "euler"
+
     def __init__(
         self,
         W: ArrayLike,
@@ -50,27 +69,24 @@ class RNN(nn.Module):
         c: ArrayLike,
         b: ArrayLike | None = None,
         *,
-        dt: float = 1.0,
+        dt: Number = 1.0,
         activation: str = "tanh",
-        parameterization: Callable = direct,
+        parameterization: Any = direct,
     ):
         super().__init__()
-        W, U, c = (weights_from(name, value) for name, value in (("W", W), ("U", U), ("c", c)))
+        W = recurrent_from(W)
         m = len(W)
+        U, c = columns_from("U", U, m), columns_from("c", c, m)
         b = W.new_zeros(m) if b is None else weights_from("b", b)
-        U, c = (v[:, None] if v.ndim == 1 else v for v in (U, c))
-        if W.shape not in ((m,), (m, m)) or m < 1:
-            raise ValueError(f"expected W of shape (m, m), or (m,) for a diagonal, got {tuple(W.shape)}")
-        for name, value, rank in (("U", U, 2), ("c", c, 2), ("b", b, 1)):
-            if value.ndim != rank or len(value) != m or value.shape[-1] < 1:
-                raise ValueError(f"expected {name} of {m} rows, got shape {tuple(value.shape)}")
-        if not (np.isfinite(dt) and dt > 0):
-            raise ValueError(f"expected a time step dt > 0, got {dt!r}")
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"expected activation among {list(ACTIVATIONS)}, got {activation!r}")
-        check_parameterization(parameterization, W)
+        if b.shape != (m,):
+            raise ValueError(f"expected b of {m} rows, got shape {tuple(b.shape)}")
+        self.dt, self.activation = positive("dt", dt), one_of("activation", activation, ACTIVATIONS)
+        self.parameterization = checked(parameterization, W)
         self.W, self.U, self.b, self.c = (nn.Parameter(v) for v in (W, U, b, c))
-        self.dt, self.activation, self.parameterization = float(dt), activation, parameterization
+
+    def extra_repr(self) -> str:
+        shape = "diagonal" if self.diagonal else "dense"
+        return f"m={len(self.U)}, {shape}, dt={self.dt:g}, activation={self.activation!r}"
 
     @property
     def d_in(self) -> int:
@@ -80,15 +96,23 @@ class RNN(nn.Module):
     def diagonal(self) -> bool:
         return self.W.ndim == 1
 
+    @property
+    def clamp(self) -> tuple[float, float] | None:
+        """(low, high) where the activation is min(max(z, low), high) and the recurrent weight diagonal, else None."""
+        return ACTIVATIONS[self.activation].clamp if self.diagonal else None
+
     def recurrent(self) -> Float[Tensor, "m m"]:
         """Return the recurrent weight as a matrix, whatever its parameterization."""
         W = self.parameterization(self.W)
         return torch.diag(W) if self.diagonal else W
 
+    def linearization(self) -> Float[Tensor, "m m"]:
+        """Return A of dh/dt = A h where W h + b = 0: the recurrent weight times the slope of the activation at 0."""
+        return ACTIVATIONS[self.activation].slope_at_zero * self.recurrent()
+
     def forward(self, x: Tensor) -> Float[Tensor, "batch time d_out"]:
         """Map (batch, time, d_in) to (batch, time, d_out)."""
-        if x.ndim != 3 or x.shape[-1] != self.U.shape[1]:
-            raise ValueError(f"expected an input of shape (batch, time, {self.U.shape[1]}), got {tuple(x.shape)}")
+        x = sequences("an input", x, self.U.shape[1])
         W = self.parameterization(self.W)
         y, *_ = _Euler.apply(x, W, self.U, self.b, self.c, self.dt, self.activation)
         return y
@@ -96,7 +120,7 @@ class RNN(nn.Module):
 
 def _euler(x: Tensor, W: Tensor, U: Tensor, b: Tensor, c: Tensor, dt: float, activation: str) -> Tensor:
     # y of an RNN in operations that torch can batch and differentiate in any order
-    sigma = ACTIVATIONS[activation]
+    sigma = ACTIVATIONS[activation].sigma
     drive = x @ U.mT + b  # of all steps at once: (batch, time, m)
     h, states = torch.zeros_like(drive[:, 0]), []
     for drive_k in drive.unbind(1):  # indexing in the loop would cost a full gradient buffer at every step
@@ -113,7 +137,7 @@ class _Euler(torch.autograd.Function):
 
     @staticmethod
     def forward(x, W, U, b, c, dt, activation):
-        sigma, diagonal, (batch, time, _), m = ACTIVATIONS[activation], W.ndim == 1, x.shape, len(W)
+        sigma, diagonal, (batch, time, _), m = ACTIVATIONS[activation].sigma, W.ndim == 1, x.shape, len(W)
         states = x.new_empty(time + 1, batch, m)  # h
         rates = x.new_empty(time, batch, m)  # sigma(W h + U x + b)
         with_one = torch.cat([x, torch.ones_like(x[..., :1])], 2)
@@ -145,7 +169,7 @@ class _Euler(torch.autograd.Function):
         if torch.is_grad_enabled() or not states.numel():
             _, pullback = torch.func.vjp(lambda *v: _euler(*v, ctx.dt, ctx.activation), *tensors)
             return *pullback(dy), None, None
-        slope, diagonal, dt = SLOPES[ctx.activation], W.ndim == 1, ctx.dt
+        slope, diagonal, dt = ACTIVATIONS[ctx.activation].slope, W.ndim == 1, ctx.dt
         dh = torch.zeros_like(states[0])
         dW = torch.zeros_like(dh if diagonal else W)  # per dt; of a diagonal, for each sequence
         with_one = torch.cat([x, torch.ones_like(x[..., :1])], 2)

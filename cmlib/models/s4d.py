@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cmlib.arguments import Count, Source, count, one_of, positive, random_source, sequences
 from cmlib.sequence_maps import causal_convolution
 
 
@@ -20,30 +21,31 @@ class S4D(nn.Module):
         channels: d_in = d_out, >= 1.
         modes: complex modes in each channel, half the real states, >= 1.
         steps: smallest and largest step.
-        generator: of the random start; None takes torch's own.
+        generator: of the random start; None takes one with seed 0.
 
     Reference: gu2022parameterization, S4D-Lin
     """
 
     def __init__(
         self,
-        channels: int,
-        modes: int = 32,
+        channels: Count,
+        modes: Count = 32,
         *,
         steps: tuple[float, float] = (1e-3, 1e-1),
-        generator: torch.Generator | None = None,
+        generator: Source = None,
         dtype: torch.dtype = torch.float64,
     ):
         super().__init__()
-        if channels < 1 or modes < 1:
-            raise ValueError(f"expected channels >= 1 and modes >= 1, got {channels!r} and {modes!r}")
-        if not 0 < steps[0] <= steps[1] < math.inf:
-            raise ValueError(f"expected steps with 0 < smallest <= largest, got {steps!r}")
+        channels, modes = count("channels", channels), count("modes", modes)
+        low, high = (positive("a step", step) for step in steps)
+        if low > high:
+            raise ValueError(f"expected steps with smallest <= largest, got {steps!r}")
+        generator = random_source("generator", generator)
 
         def normal(*shape):
             return torch.randn(*shape, generator=generator, dtype=dtype)
 
-        low, high = math.log(steps[0]), math.log(steps[1])
+        low, high = math.log(low), math.log(high)
         spread = torch.rand(channels, generator=generator, dtype=dtype)
         self.log_step = nn.Parameter(low + (high - low) * spread)
         # real rates through exp, so that no training step leaves the stable half-plane
@@ -67,10 +69,8 @@ class S4D(nn.Module):
 
     def forward(self, x: Tensor, route: str = "convolution") -> Float[Tensor, "batch time channels"]:
         """Map (batch, time, channels) to the same shape; "convolution" and "recurrence" agree to rounding."""
-        if x.ndim != 3 or x.shape[-1] != len(self.D):
-            raise ValueError(f"expected an input of shape (batch, time, {len(self.D)}), got {tuple(x.shape)}")
-        if route not in ("convolution", "recurrence"):
-            raise ValueError(f"expected route 'recurrence' or 'convolution', got {route!r}")
+        x = sequences("an input", x, len(self.D))
+        route = one_of("route", route, ("recurrence", "convolution"))
         z = self.eigenvalues()
         # (e^{lambda step} - 1) / lambda integrates the mode over a step
         readout = 2 * torch.complex(*self.C.unbind(-1)) * torch.expm1(z) / z * torch.exp(self.log_step)[:, None]

@@ -1,16 +1,15 @@
 """A state-space layer with a real diagonal, evaluated by recurrence, convolution or scan."""
 
-from collections.abc import Callable
+from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cmlib.arguments import ArrayLike
+from cmlib.arguments import ArrayLike, Number, one_of, positive, sequences
 from cmlib.models.rnn import ACTIVATIONS
-from cmlib.models.weights import check_parameterization, expm1_over, weights_from
-from cmlib.parameterizations import direct
+from cmlib.models.weights import columns_from, expm1_over, weights_from
+from cmlib.parameterizations import checked, direct
 from cmlib.sequence_maps import causal_convolution, linear_scan
 
 
@@ -28,37 +27,38 @@ class SSM(nn.Module):
     Reference: wang2024stablessm, Thm 3.3
     """
 
+    recurrent_weight, input_weight, readout_weight, bias_weight = "W", "U", "C", None
+    diagonal, discretization = True, "zoh"
+
     def __init__(
         self,
         W: ArrayLike,
         U: ArrayLike,
         C: ArrayLike,
         *,
-        dt: float = 1.0,
+        dt: Number = 1.0,
         activation: str = "tanh",
-        parameterization: Callable = direct,
+        parameterization: Any = direct,
     ):
         super().__init__()
-        W, U, C = (weights_from(name, value) for name, value in (("W", W), ("U", U), ("C", C)))
-        U, C = (v[:, None] if v.ndim == 1 else v for v in (U, C))
+        W = weights_from("W", W)
         if W.ndim != 1:
             raise ValueError(f"expected W of shape (m,), got {tuple(W.shape)}")
-        for name, value in (("U", U), ("C", C)):
-            if value.ndim != 2 or len(value) != len(W) or value.shape[-1] < 1:
-                raise ValueError(f"expected {name} of {len(W)} rows, got shape {tuple(value.shape)}")
-        if not (np.isfinite(dt) and dt > 0):
-            raise ValueError(f"expected a time step dt > 0, got {dt!r}")
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"expected activation among {list(ACTIVATIONS)}, got {activation!r}")
-        check_parameterization(parameterization, W)
+        U, C = columns_from("U", U, len(W)), columns_from("C", C, len(W))
+        self.dt, self.activation = positive("dt", dt), one_of("activation", activation, ACTIVATIONS)
+        self.parameterization = checked(parameterization, W)
         self.W, self.U, self.C = nn.Parameter(W), nn.Parameter(U), nn.Parameter(C)
-        self.dt, self.activation, self.parameterization = float(dt), activation, parameterization
 
-    diagonal = True
+    def extra_repr(self) -> str:
+        return f"m={len(self.U)}, dt={self.dt:g}, activation={self.activation!r}"
 
     @property
     def d_in(self) -> int:
         return self.U.shape[1]
+
+    def linearization(self) -> Float[Tensor, "m m"]:
+        """Return A of dh/dt = A h without input: the recurrent weight, as the state itself is linear."""
+        return self.recurrent()
 
     def recurrent(self) -> Float[Tensor, "m m"]:
         """Return the recurrent weight as a matrix, whatever its parameterization."""
@@ -66,10 +66,8 @@ class SSM(nn.Module):
 
     def forward(self, x: Tensor, route: str = "recurrence") -> Float[Tensor, "batch time d_out"]:
         """Map (batch, time, d_in) to (batch, time, d_out); "recurrence", "convolution" and "scan" agree to rounding."""
-        if x.ndim != 3 or x.shape[-1] != self.U.shape[1]:
-            raise ValueError(f"expected an input of shape (batch, time, {self.U.shape[1]}), got {tuple(x.shape)}")
-        if route not in ("scan", "convolution", "recurrence"):
-            raise ValueError(f"expected route 'recurrence', 'convolution' or 'scan', got {route!r}")
+        x = sequences("an input", x, self.U.shape[1])
+        route = one_of("route", route, ("recurrence", "convolution", "scan"))
         z = self.dt * self.parameterization(self.W)
         A, drive = torch.exp(z), (x @ self.U.mT) * (self.dt * expm1_over(z))  # (m,) and (batch, time, m)
         if route == "scan":

@@ -1,0 +1,179 @@
+"""Conformance: does a class of your own do what it declares? Each check raises AssertionError that says what is not so.
+
+In a test of yours: `cmlib.testing.check_recurrent_model(MyNetwork())`.
+"""
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import linalg
+from torch import Tensor, nn
+
+from cmlib.arguments import Count, count
+from cmlib.clamped_loop import has_compiler
+from cmlib.distances import SequenceDistance
+from cmlib.models.recurrent import RecurrentModel
+from cmlib.parameterizations import Parameterization, checked
+from cmlib.sequence_maps import evaluate, preflight
+
+SMALL = 1e-5  # inputs so small that a network answers as its linearisation does
+ROUNDING = 1e-9
+DECLARED = (*RecurrentModel.__annotations__, "recurrent", "linearization")
+
+
+def check_sequence_map(seq_map: Any, d_in: Count = 1, n_steps: Count = 32) -> None:
+    """Check a map (batch, time, d_in) -> (batch, time, d_out): shapes, finite values, causality, no memory of calls.
+
+    Args:
+        seq_map: any callable; the output, or the head of a tuple, is looked at.
+        d_in: its input channels.
+        n_steps: length of the sequences tried.
+
+    Raises:
+        AssertionError: that says what is not so.
+    """
+    x = _noise(count("n_steps", n_steps), count("d_in", d_in))
+    try:
+        preflight(seq_map, x)
+        first, again, part = evaluate(seq_map, x), evaluate(seq_map, x), evaluate(seq_map, x[:, : n_steps // 2])
+    except ValueError as error:
+        raise AssertionError(str(error)) from error
+    assert torch.equal(first, again), "two calls with the same input gave different outputs"
+    gap = (first[:, : n_steps // 2] - part).abs().max()
+    assert gap <= ROUNDING * max(1.0, float(first.abs().max())), "a shorter input gave other outputs over its own time"
+
+
+def check_recurrent_model(model: Any, n_steps: Count = 48) -> None:
+    """Check what a recurrent model declares against what its `forward` does, in double precision and on a copy.
+
+    Names of weights, `diagonal`, `dt` and `discretization`; the linearisation by the modes that the answer to a small
+    impulse consists of; and, where they are declared, `realization` and `clamp`.
+
+    Args:
+        model: a RecurrentModel of at most some eight states, stable at rest.
+        n_steps: length of the sequences tried.
+
+    Raises:
+        AssertionError: that says what is not so.
+    """
+    missing = [name for name in DECLARED if not hasattr(model, name)]
+    assert isinstance(model, nn.Module) and not missing, f"not an nn.Module that declares {', '.join(missing)}"
+    model = _in_double(model)
+    weights = dict(model.named_parameters())
+    for role in ("recurrent_weight", "input_weight", "readout_weight", "bias_weight"):
+        name = getattr(model, role)
+        known = name in weights or (role == "bias_weight" and name is None)
+        assert known, f"{role} names {name!r}, and the parameters are {list(weights)}"
+    W, A = weights[model.recurrent_weight], model.linearization().detach()
+    m = len(W)
+    shape = tuple(W.shape)
+    assert W.ndim == (1 if model.diagonal else 2), f"diagonal is {model.diagonal}, the recurrent weight {shape}"
+    assert model.recurrent().shape == A.shape == (m, m), f"recurrent() and linearization() are not {(m, m)}"
+    assert model.discretization in ("zoh", "euler"), f"discretization is {model.discretization!r}"
+    checked(model.parameterization, W)
+    if model.parameterization.stable:
+        largest = torch.linalg.eigvals(model.recurrent()).real.max()
+        assert largest < 0, "a stable parameterization gave an unstable recurrent weight"
+    d_in = int(getattr(model, "d_in", weights[model.input_weight].reshape(m, -1).shape[1]))
+    check_sequence_map(model, d_in, n_steps)
+    _check_linearization(model, A, d_in, n_steps)
+    if hasattr(model, "realization"):
+        _check_realization(model, n_steps)
+    if getattr(model, "clamp", None) is not None and d_in == 1 and has_compiler():
+        x = _noise(n_steps, 1)
+        distance = SequenceDistance(model, lambda x: torch.zeros_like(x), x, "sup")
+        assert distance.compiled, "the declared clamp is not the step that forward takes"
+
+
+def _check_linearization(model: nn.Module, A: Tensor, d_in: int, n_steps: int) -> None:
+    S = torch.linalg.matrix_exp(model.dt * A) if model.discretization == "zoh" else torch.eye(len(A)) + model.dt * A
+    largest = float(torch.linalg.eigvals(S).abs().max())
+    if not largest < 1:
+        return  # no rest to come to
+    settle = min(int(np.log(ROUNDING * SMALL) / np.log(largest)) + 2, 20_000) if largest > 0 else 2
+    x = torch.zeros(1, settle + n_steps, d_in, dtype=torch.float64)
+    x[:, settle] = SMALL
+    y = (evaluate(model, x) - evaluate(model, torch.zeros_like(x)))[0, settle:].numpy() / SMALL
+    # the answer from one step on is a combination of the entries of S^k v, for almost every v
+    h, modes = np.random.default_rng(0).normal(size=len(A)), []
+    for _ in range(n_steps - 1):
+        h = S.numpy() @ h
+        modes.append(h)
+    modes = np.array(modes) / np.abs(modes).max(0)
+    left = y[1:] - modes @ np.linalg.lstsq(modes, y[1:], rcond=None)[0]
+    off = np.abs(left).max() / np.abs(y[1:]).max()
+    assert off <= 10 * SMALL, f"linearization() does not give the answer to a small impulse: off by {off:.0e}"
+
+
+def _check_realization(model: nn.Module, n_steps: int) -> None:
+    W, U, c = (value.detach().numpy() for value in model.realization())
+    m = len(W)
+    assert W.shape == (m, m) and U.shape == c.shape == (m,), "realization() is not (m, m), (m,), (m,)"
+    if model.discretization == "zoh":
+        block = linalg.expm(model.dt * np.block([[W, U[:, None]], [np.zeros((1, m + 1))]]))
+        A, B = block[:m, :m], block[:m, m]
+    else:
+        A, B = np.eye(m) + model.dt * W, model.dt * U
+    x, h, outputs = _noise(n_steps, 1)[:1], np.zeros(m), []
+    for value in x[0, :, 0].numpy():
+        h = A @ h + B * value
+        outputs.append(c @ h)
+    y = evaluate(model, x)[0].numpy()
+    assert y.shape == (n_steps, 1), "a model with a realization has one output channel"
+    gap, size = np.abs(y[:, 0] - outputs).max(), np.abs(outputs).max()
+    assert gap <= ROUNDING * size, f"forward is not the linear network of realization(): off by {gap / size:.0e}"
+
+
+def check_parameterization(parameterization: Any, raw: Tensor | None = None) -> None:
+    """Check what a parameterization declares: no weights, its inverse, stability, and what it acts on.
+
+    Args:
+        parameterization: a Parameterization.
+        raw: raw weights to try, (n,) or (m, m); None draws some.
+
+    Raises:
+        AssertionError: that says what is not so.
+    """
+    missing = [name for name in ("stable", "acts_on", "time", "right_inverse") if not hasattr(parameterization, name)]
+    found = isinstance(parameterization, nn.Module) and isinstance(parameterization, Parameterization)
+    assert found, f"not an nn.Module that declares {', '.join(missing)}"
+    assert not list(parameterization.parameters()), "it has weights of its own"
+    matrices = parameterization.acts_on == "matrices"
+    if raw is None:
+        generator, shape = torch.Generator().manual_seed(0), (4, 4) if matrices else (16,)
+        raw = torch.randn(shape, generator=generator, dtype=torch.float64)
+        raw = 2 * raw.abs() + 0.1 if not matrices else raw  # on one branch of maps such as w^2
+    try:
+        checked(parameterization, raw) if parameterization.time == "flow" else None
+    except ValueError as error:
+        raise AssertionError(str(error)) from error
+    value = parameterization(raw)
+    assert value.shape == raw.shape and value.dtype == raw.dtype, f"{tuple(raw.shape)} became {tuple(value.shape)}"
+    again = parameterization(torch.as_tensor(parameterization.right_inverse(value)))
+    gap = (again - value).abs().max() / value.abs().max()
+    assert gap <= ROUNDING, f"right_inverse is no inverse: off by {gap:.0e}"
+    if not matrices:
+        one_by_one = torch.stack([parameterization(w) for w in raw.flatten()]).reshape(raw.shape)
+        assert torch.allclose(one_by_one, value, rtol=ROUNDING, atol=0), "it does not act on eigenvalues one by one"
+    if parameterization.stable:
+        for size in (-30.0, -1.0, 1.0, 30.0):
+            value = parameterization(size * raw)
+            eigenvalues = torch.linalg.eigvals(value) if matrices else value
+            largest = eigenvalues.real.max() if parameterization.time == "flow" else eigenvalues.abs().max() - 1
+            rounding = 1e-14 * float(value.abs().max())
+            assert largest <= rounding, f"it declares itself stable, and raw weights of size {abs(size):g} are not"
+    x = raw.clone().requires_grad_()
+    assert torch.autograd.gradcheck(parameterization, x, raise_exception=False), "its gradient is not its slope"
+    if hasattr(parameterization, "derivative"):
+        slope = torch.autograd.grad(parameterization(x).sum(), x)[0]
+        assert torch.allclose(parameterization.derivative(raw), slope), "derivative() is not its slope"
+
+
+def _noise(n_steps: int, d_in: int) -> Tensor:
+    return torch.randn(3, n_steps, d_in, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def _in_double(model: nn.Module) -> nn.Module:
+    return copy.deepcopy(model).cpu().double().eval()
