@@ -161,7 +161,7 @@ class SequenceDistance:
             name: b.detach().cpu().double() if b.is_floating_point() else b.detach().cpu()
             for name, b in model.named_buffers()
         }
-        self.batchable = not any(isinstance(part, nn.RNNBase) for part in model.modules())
+        self.batchable = self._takes_a_batch()
         self.clamp = getattr(model, "clamp", None) if isinstance(model, RecurrentModel) else None
         one_channel = self.x.shape[2] == self.y.shape[2] == 1
         self.compiled = bool(self.clamp) and one_channel and has_compiler() and self._loop_is_forward()
@@ -206,19 +206,33 @@ class SequenceDistance:
         before = nn.functional.pad(difference, (0, 0, 1, 0))[:, :, :-1]  # 0 before the input begins
         return gap, (difference - before).abs().amax((1, 3)) / self.dt
 
+    def _on_a_probe(self) -> tuple["SequenceDistance", dict[str, Tensor]]:
+        # the same distance on the first steps of two sequences, and the model's own weights
+        probe = copy.copy(self)
+        probe.x, probe.size, probe.norm = self.x[:2, :PROBED], self.size[:2], "sup"
+        probe.y, probe.batchable = torch.zeros_like(self.y[:2, :PROBED]), False
+        return probe, {name: w.detach().cpu().double()[None] for name, w in self.model.named_parameters()}
+
+    def _takes_a_batch(self) -> bool:
+        # recurrent layers of torch do not, nor does a forward that looks at its numbers
+        probe, weights = self._on_a_probe()
+        probe.batchable = True
+        try:
+            with torch.no_grad():
+                probe._gaps(weights, slice(None))
+        except RuntimeError:
+            return False
+        return True
+
     def _loop_is_forward(self) -> bool:
         # a subclass may have inherited the clamp and changed the step: then the loop is not its step
-        weights = {name: w.detach().cpu().double()[None] for name, w in self.model.named_parameters()}
-        mine = (self.model.recurrent_weight, self.model.input_weight, self.model.readout_weight, self.model.bias_weight)
-        if set(weights) != set(mine):
+        model = self.model
+        probe, weights = self._on_a_probe()
+        if set(weights) != {model.recurrent_weight, model.input_weight, model.readout_weight, model.bias_weight}:
             return False
-        probe = copy.copy(self)
-        probe.norm = "sup"
-        probe.x, probe.y, probe.size = self.x[:2, :PROBED], torch.zeros_like(self.y[:2, :PROBED]), self.size[:2]
         with torch.no_grad():
             wanted = probe._gaps(weights, slice(None))[0].amax(1)
-        found = torch.from_numpy(probe._compiled(weights))
-        return bool(torch.isclose(found, wanted, rtol=1e-9, atol=1e-12).all())
+        return bool(torch.isclose(torch.from_numpy(probe._compiled(weights)), wanted, rtol=1e-9, atol=1e-12).all())
 
     def _compiled(self, flat: dict[str, Tensor]) -> np.ndarray:
         model = self.model
