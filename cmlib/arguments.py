@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     Number = SupportsFloat
     Count = SupportsIndex
     Source = torch.Generator | None
+    Inputs = Tensor
 else:
-    ArrayLike = Number = Count = Source = Any
+    ArrayLike = Number = Count = Source = Inputs = Any
 
 
 def number(name: str, value: Any, *, above: float = -math.inf, at_least: float = -math.inf) -> float:

@@ -1,10 +1,13 @@
 """Decay: what law a memory function follows."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cmlib.memory import MemoryCurve
+
+Curve = MemoryCurve if TYPE_CHECKING else Any
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ OVERSHOOT = 10.0
 FLAT, EARLY, LATE = 1.5, 0.25, 0.8
 
 
-def decay(curve: MemoryCurve) -> Decay:
+def decay(curve: Curve) -> Decay:
     """Say whether a memory curve falls exponentially, polynomially or not at all, on the window that it has.
 
     With t_end where M meets the floor, or the curve its end, log sup_{s >= t} M(s) at 12 times of a window that ends
@@ -55,6 +58,8 @@ def decay(curve: MemoryCurve) -> Decay:
 
     Reference: wang2024inverse, Def. 3.1
     """
+    if not (hasattr(curve, "t") and hasattr(curve, "values") and hasattr(curve, "floor")):
+        raise ValueError(f"expected a MemoryCurve, got {curve!r}")
     t, M = np.asarray(curve.t, dtype=float), np.asarray(curve.values, dtype=float)
     if t.ndim != 1 or t.shape != M.shape or len(t) < 16 or t[0] < 0 or (np.diff(t) <= 0).any():
         raise ValueError(f"expected at least 16 increasing times >= 0 and as many values, got {t.shape} and {M.shape}")

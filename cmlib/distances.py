@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from cmlib.arguments import Number, positive
 from cmlib.clamped_loop import compiled, has_compiler
-from cmlib.kernels import Kernel
+from cmlib.kernels import KernelLike
 from cmlib.models.recurrent import RecurrentModel
 from cmlib.parameterizations import matrix_exponential
 from cmlib.sequence_maps import evaluate, evaluating, first
@@ -37,7 +37,7 @@ class KernelDistance:
     in the step, and in pairs of sign changes between two points or across a jump of rho.
     """
 
-    def __init__(self, kernel: Kernel, model: nn.Module, norm: str, horizon: float, beta: float):
+    def __init__(self, kernel: KernelLike, model: nn.Module, norm: str, horizon: float, beta: float):
         self.realization = _Realization(copy.deepcopy(model).cpu().double())
         W = self.realization()[0].detach()
         rates = -torch.linalg.eigvals(W).real

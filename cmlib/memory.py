@@ -1,7 +1,7 @@
 """Memory functions: what a sequence map remembers of an input that changed t ago."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ class MemoryCurve:
 
 
 def memory_function(
-    seq_map: Callable,
+    seq_map: Any,
     n_steps: Count,
     dt: Number = 1.0,
     d_in: Count = 1,

@@ -6,7 +6,7 @@ A supremum, which random directions bound from below and an ascent approaches.
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -65,6 +65,9 @@ class PerturbationCurve:
     def stability_radius(self) -> float:
         # of a large dense weight it takes longer than all the errors, and not everybody asks
         return self._radius() if callable(self._radius) else self._radius
+
+
+Curve = PerturbationCurve if TYPE_CHECKING else Any
 
 
 def perturbation_error(
@@ -156,7 +159,7 @@ def _check_inputs(target: Any, inputs: Any, horizon: float) -> None:
         raise ValueError("expected no horizon where inputs are given: their length is one")
 
 
-def crossing(curve: PerturbationCurve, wider: PerturbationCurve) -> float:
+def crossing(curve: Curve, wider: Curve) -> float:
     """Return the smallest beta at which the wider model's E_m(beta) overtakes the narrower one's; inf if never.
 
     1/E is interpolated linearly in beta, which is exact for the pole at `stability_radius` where E is inf.
@@ -167,6 +170,7 @@ def crossing(curve: PerturbationCurve, wider: PerturbationCurve) -> float:
 
     Reference: wang2024inverse, Fig. 1b
     """
+    _checked(curve), _checked(wider)
     first, last = max(min(curve.radii), min(wider.radii)), min(max(curve.radii), max(wider.radii))
     beta = np.concatenate([curve.radii, wider.radii, [curve.stability_radius, wider.stability_radius]])
     beta = np.unique(beta[(first <= beta) & (beta <= last)])
@@ -180,7 +184,7 @@ def crossing(curve: PerturbationCurve, wider: PerturbationCurve) -> float:
     return float(beta[i - 1] + (beta[i] - beta[i - 1]) * gap[i - 1] / (gap[i - 1] - gap[i]))
 
 
-def stable_perturbation_radius(curve: PerturbationCurve, level: Number | None = None) -> float:
+def stable_perturbation_radius(curve: Curve, level: Number | None = None) -> float:
     """Return the largest beta up to which E_m stays at or below a level; inf if it never leaves it.
 
     A family is beta_0-stable where, for every level and m large, this does not fall below beta_0; where it tends to 0
@@ -192,6 +196,7 @@ def stable_perturbation_radius(curve: PerturbationCurve, level: Number | None = 
 
     Reference: wang2024inverse, Def. 3.5
     """
+    _checked(curve)
     order = np.argsort(curve.radii)
     radii, errors = curve.radii[order], np.maximum.accumulate(curve.errors[order])
     level = 2 * errors[0] if level is None else level
@@ -205,6 +210,11 @@ def stable_perturbation_radius(curve: PerturbationCurve, level: Number | None = 
         return np.inf
     i = beyond[0]
     return float(beta[i - 1] + (beta[i] - beta[i - 1]) * gap[i - 1] / (gap[i - 1] - gap[i])) if i else 0.0
+
+
+def _checked(curve: Any) -> None:
+    if not (hasattr(curve, "radii") and hasattr(curve, "errors") and hasattr(curve, "stability_radius")):
+        raise ValueError(f"expected a PerturbationCurve, got {curve!r}")
 
 
 def _reciprocal(curve: PerturbationCurve, beta: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cmlib.arguments import ArrayLike, Number, one_of, positive, sequences
+from cmlib.arguments import ArrayLike, Inputs, Number, one_of, positive, sequences
 from cmlib.models.weights import expm1_over, recurrent_from, weights_from
 from cmlib.parameterizations import checked, direct, matrix_exponential
 from cmlib.sequence_maps import causal_convolution
@@ -77,7 +77,7 @@ class LinearRNN(nn.Module):
             return torch.exp(t[:, None] * W) @ (self.c * self.U)
         return matrix_exponential(t[:, None, None] * W) @ self.U @ self.c
 
-    def forward(self, x: Tensor, route: str = "recurrence") -> Float[Tensor, "batch time 1"]:
+    def forward(self, x: Inputs, route: str = "recurrence") -> Float[Tensor, "batch time 1"]:
         """Map (batch, time, 1) to (batch, time, 1); "recurrence" and "convolution" agree to rounding."""
         x = sequences("an input", x, 1)
         if one_of("route", route, ("recurrence", "convolution")) == "recurrence":

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cmlib.arguments import ArrayLike, Number, one_of, positive, sequences
+from cmlib.arguments import ArrayLike, Inputs, Number, one_of, positive, sequences
 from cmlib.models.weights import columns_from, recurrent_from, weights_from
 from cmlib.parameterizations import checked, direct
 
@@ -110,7 +110,7 @@ class RNN(nn.Module):
         """Return A of dh/dt = A h where W h + b = 0: the recurrent weight times the slope of the activation at 0."""
         return ACTIVATIONS[self.activation].slope_at_zero * self.recurrent()
 
-    def forward(self, x: Tensor) -> Float[Tensor, "batch time d_out"]:
+    def forward(self, x: Inputs) -> Float[Tensor, "batch time d_out"]:
         """Map (batch, time, d_in) to (batch, time, d_out)."""
         x = sequences("an input", x, self.U.shape[1])
         W = self.parameterization(self.W)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cmlib.arguments import Count, Source, count, one_of, positive, random_source, sequences
+from cmlib.arguments import Count, Inputs, Source, count, one_of, positive, random_source, sequences
 from cmlib.sequence_maps import causal_convolution
 
 
@@ -67,7 +67,7 @@ class S4D(nn.Module):
         rates = torch.complex(-torch.exp(self.log_rate), self.frequency)
         return rates * torch.exp(self.log_step)[:, None]
 
-    def forward(self, x: Tensor, route: str = "convolution") -> Float[Tensor, "batch time channels"]:
+    def forward(self, x: Inputs, route: str = "convolution") -> Float[Tensor, "batch time channels"]:
         """Map (batch, time, channels) to the same shape; "convolution" and "recurrence" agree to rounding."""
         x = sequences("an input", x, len(self.D))
         route = one_of("route", route, ("recurrence", "convolution"))

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cmlib.arguments import ArrayLike, Number, one_of, positive, sequences
+from cmlib.arguments import ArrayLike, Inputs, Number, one_of, positive, sequences
 from cmlib.models.rnn import ACTIVATIONS
 from cmlib.models.weights import columns_from, expm1_over, weights_from
 from cmlib.parameterizations import checked, direct
@@ -64,7 +64,7 @@ class SSM(nn.Module):
         """Return the recurrent weight as a matrix, whatever its parameterization."""
         return torch.diag(self.parameterization(self.W))
 
-    def forward(self, x: Tensor, route: str = "recurrence") -> Float[Tensor, "batch time d_out"]:
+    def forward(self, x: Inputs, route: str = "recurrence") -> Float[Tensor, "batch time d_out"]:
         """Map (batch, time, d_in) to (batch, time, d_out); "recurrence", "convolution" and "scan" agree to rounding."""
         x = sequences("an input", x, self.U.shape[1])
         route = one_of("route", route, ("recurrence", "convolution", "scan"))
