@@ -1,4 +1,4 @@
-"""probing: a report says of known models what is known of them, and of wrong ones what is wrong."""
+"""report: it says of known models what is known of them, and of wrong ones what is wrong."""
 
 import copy
 import sys
