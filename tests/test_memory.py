@@ -140,7 +140,7 @@ def test_a_failing_map_leaves_the_modes_as_they_were():
         (lambda x: x, {"amplitudes": [[1.0, 2.0]]}, "expected amplitudes of shape"),
         (lambda x: x, {"amplitudes": [0.0]}, "expected finite amplitudes that are not zero"),
         (lambda x: x, {"amplitudes": [np.inf]}, "expected amplitudes to hold finite real numbers"),
-        (lambda x: x[:, 0], {}, "expected the map to return"),
+        (lambda x: x[:, 0], {}, "expected outputs"),
         (lambda x: x.numpy(), {}, "got ndarray"),
         (lambda x: x / 0.0, {}, "expected finite outputs, got NaN or infinity"),
     ],
