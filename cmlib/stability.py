@@ -100,7 +100,7 @@ class _Circle:
         B = np.block([[2 * W, slope], [-slope, 2 * W.T]])
         C = np.block([[(gamma * rho) ** 2 * eye - W @ W, across], [-across, (rho / gamma) ** 2 * eye - W.T @ W.T]])
         spread, center, inverse = min(
-            (self._about(center, np.eye(len(C)) - C - center * B, B) for center in (-3.0, -1.5, 0.0, 1.5, 3.0)),
+            (self._about(center, np.eye(len(C)) - C - center * B, B) for center in (-1.5, 0.0, 1.5)),
             key=lambda shifted: shifted[0],
         )
         values = linalg.eigvals(inverse)  # 1 / (c - center)
@@ -129,7 +129,7 @@ def _complex_radius(W: np.ndarray, boundary: _Axis | _Circle) -> float:
     radius = min(map(distance, (*boundary.real_points, *boundary.resonances[:3])))
     pieces = [(0.0, boundary.end, np.inf)]
     while (level := _level(radius, COMPLEX_TOLERANCE, boundary)) > 0:
-        pieces = _below(level, distance, pieces, boundary.crossings(level))
+        pieces = _below(level, distance, pieces, boundary.crossings(level), EPS * boundary.scale)
         if not pieces:
             break
         radius = min(found for _, _, found in pieces)
@@ -140,8 +140,6 @@ def _real_radius(W: np.ndarray, boundary: _Axis | _Circle) -> float:
     """A boundary point is left once one g has shown that its distance is no less than the level."""
     # The distance jumps where s is real: one real eigenvalue arrives there alone, off it a pair has to.
     radius = min(_singular_values(W, boundary.point(t))[-1] for t in boundary.real_points)
-    if len(W) == 1:
-        return float(radius)  # there is no pair
     for t in boundary.resonances[:1]:
         radius = min(radius, _real_distance(W, boundary.point(t), 1e-9)[0])
     pieces, gamma = [(0.0, boundary.end, np.inf)], 1.0
@@ -151,6 +149,7 @@ def _real_radius(W: np.ndarray, boundary: _Axis | _Circle) -> float:
             lambda t, gamma=gamma: _second_smallest(W, boundary.point(t), gamma),
             pieces,
             boundary.crossings(level, gamma),
+            EPS * boundary.scale,
         )
         if not pieces:
             break
@@ -167,14 +166,20 @@ def _level(radius: float, tolerance: float, boundary: _Axis | _Circle) -> float:
     return radius - max(tolerance * radius, len(boundary.W) * EPS * boundary.scale)
 
 
-def _below(level: float, distance: Callable[[float], float], pieces: list[Piece], crossings: np.ndarray) -> list[Piece]:
+def _below(
+    level: float,
+    distance: Callable[[float], float],
+    pieces: list[Piece],
+    crossings: np.ndarray,
+    narrowest: float,
+) -> list[Piece]:
     """Cut pieces of the boundary at crossings of a level, and keep the parts on which the distance lies below it."""
     kept = []
     for start, stop, _ in pieces:
         edges = [start, *crossings[(crossings > start) & (crossings < stop)], stop]
         for a, b in zip(edges[:-1], edges[1:], strict=True):
             found = distance((a + b) / 2)
-            if found < level:
+            if found < level and b - a > narrowest:
                 kept.append((a, b, found))
     return kept
 
