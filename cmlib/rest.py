@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import linalg, optimize
+from scipy import linalg
 from torch import Tensor, nn
 
 from cmlib.models.recurrent import RecurrentModel, radius_of_weight
@@ -44,7 +44,7 @@ def linearised_at_rest(model: Any) -> Rest | None:
     if matrix is None:
         return None
     largest = float(np.abs(linalg.eigvals(matrix)).max())
-    return Rest("steps", -float(np.log(largest)) if largest > 0 else np.inf, _radius_of_steps(matrix))
+    return Rest("steps", -float(np.log(largest)) if largest > 0 else np.inf, stability_radius(matrix, time="steps"))
 
 
 def _step_at_rest(layer: nn.RNNBase) -> np.ndarray | None:
@@ -70,20 +70,3 @@ def _step_at_rest(layer: nn.RNNBase) -> np.ndarray | None:
     with evaluating(layer):
         matrix = torch.autograd.functional.jacobian(step, state)
     return matrix.reshape(state.numel(), state.numel()).numpy()
-
-
-def _radius_of_steps(matrix: np.ndarray) -> float:
-    # min over the unit circle of the smallest singular value of e^{i angle} I - matrix
-    if np.abs(linalg.eigvals(matrix)).max() >= 1:
-        return 0.0
-    identity = np.eye(len(matrix))
-
-    def smallest(angle: float) -> float:
-        return linalg.svdvals(np.exp(1j * angle) * identity - matrix)[-1]
-
-    angles = np.unique(np.append(np.linspace(0, np.pi, 65), np.abs(np.angle(linalg.eigvals(matrix)))))
-    values = np.array([smallest(a) for a in angles])
-    i = int(values.argmin())
-    bounds = (angles[max(i - 1, 0)], angles[min(i + 1, len(angles) - 1)])
-    refined = optimize.minimize_scalar(smallest, bounds=bounds, method="bounded", options={"xatol": 1e-10})
-    return float(min(values.min(), refined.fun))

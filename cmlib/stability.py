@@ -1,82 +1,214 @@
-"""Stability radii: how far a matrix is from one that is not stable, exactly."""
+"""Stability radii: how far a matrix is from one that is not stable, with a certificate."""
+
+from collections.abc import Callable
 
 import numpy as np
 from scipy import linalg, optimize
-from torch import Tensor
 
-from cmlib.arguments import ArrayLike
+from cmlib.arguments import ArrayLike, one_of, square_matrix
+
+EPS = np.finfo(float).eps
+COMPLEX_TOLERANCE, REAL_TOLERANCE = 1e-10, 1e-8  # relative
+Piece = tuple[float, float, float]  # from t, to t, distance half way
 
 
-def stability_radius(W: ArrayLike, field: str = "complex") -> float:
-    """Return the distance, in the spectral norm, from W to the nearest matrix that is not Hurwitz.
+def stability_radius(W: ArrayLike, field: str = "complex", time: str = "flow") -> float:
+    """Return the distance, in the spectral norm, from W to the nearest matrix that is not stable.
 
-    complex: min_w s_min(iw I - W). real: min_w max_{0 < g <= 1} of the second smallest singular value of
-    [[W, g w I], [-w I / g, W]], searched on a grid of w and refined; exact at w = 0.
+    Over s = x + iy on the imaginary axis (a flow) or the unit circle (steps) it is, complex, min_s s_min(sI - W), and,
+    real, min_s max_{0 < g <= 1} of the second smallest singular value of [[A, -g y I], [y I / g, A]], A = xI - W. Level
+    sets certify that no s lies more than a relative 1e-10 (complex) or 1e-8 (real) below the value returned, or, where
+    this is more, m eps |W|.
 
     Args:
-        W: (m, m), a real matrix.
+        W: (m, m), a real matrix; per unit of time of a flow, a number in steps.
         field: "complex" or "real" perturbations.
+        time: "flow", stable where all eigenvalues have real parts < 0, or "steps", where all have moduli < 1.
 
-    Reference: boyd1990regularity (complex); qiu1995formula (real)
+    Returns:
+        The radius in the units of W; 0.0 for a matrix that is not stable.
+
+    Raises:
+        ValueError: if W is no real square matrix of finite numbers, or `field` or `time` is none of the above.
+
+    Reference: boyd1990regularity; bruinsma1990fast (complex); qiu1995formula; sreedhar1996fast (real)
     """
-    W = W.detach().cpu().numpy() if isinstance(W, Tensor) else np.asarray(W)
-    if W.ndim != 2 or W.shape[0] != W.shape[1] or not W.size:
-        raise ValueError(f"expected a square matrix, got shape {W.shape}")
-    if np.iscomplexobj(W) or not np.isfinite(W).all():
-        raise ValueError("expected a real matrix of finite numbers, got complex, NaN or infinite entries")
-    W = W.astype(float)
-    if field not in ("complex", "real"):
-        raise ValueError(f"expected field 'complex' or 'real', got {field!r}")
-    if linalg.eigvals(W).real.max() >= 0:
+    W = square_matrix("W", W)
+    one_of("field", field, ("complex", "real"))
+    boundary = _BOUNDARIES[one_of("time", time, _BOUNDARIES)](W)
+    if not boundary.depths[0] > 0:
         return 0.0
-    return _complex_radius(W) if field == "complex" else _real_radius(W)
+    return _complex_radius(W, boundary) if field == "complex" else _real_radius(W, boundary)
 
 
-def _complex_radius(W: np.ndarray) -> float:
-    identity = np.eye(len(W))
+class _Axis:
+    """The imaginary axis, s = it with t >= 0: a real W has the same distances at -t."""
 
-    def smallest(frequency: float) -> float:
-        return linalg.svdvals(1j * frequency * identity - W)[-1]
+    real_points = (0.0,)  # t where s is real and one real eigenvalue can arrive alone
 
-    frequencies = np.append(0.0, np.abs(linalg.eigvals(W).imag))
-    radius = min(map(smallest, frequencies))
-    while True:
-        # iw is an eigenvalue of this Hamiltonian exactly where iw I - W has the singular value `level`
-        level = radius * (1 - 1e-10)
-        values = linalg.eigvals(np.block([[W, -level * identity], [level * identity, -W.T]]))
-        on_axis = np.abs(values.real) < 1e-9 * np.abs(values).max()
-        crossings = np.sort(values.imag[on_axis])
-        if len(crossings) < 2:
-            return float(radius)
-        lower = min(map(smallest, (crossings[1:] + crossings[:-1]) / 2))
-        if lower >= level:
-            return float(min(radius, lower))
-        radius = lower
+    def __init__(self, W: np.ndarray):
+        values = linalg.eigvals(W)
+        values = values[np.argsort(-values.real)]
+        self.W = W
+        self.depths = -values.real  # from the boundary, increasing
+        self.resonances = values.imag[values.imag > 0]  # t next to eigenvalues off the real line, shallowest first
+        self.scale = linalg.norm(W, 2)
+        self.end = 2 * self.scale  # s_min(itI - W) >= t - |W| exceeds |W| from here on, and the radius does not
+
+    @staticmethod
+    def point(t: float) -> complex:
+        return 1j * t
+
+    def crossings(self, level: float, gamma: float = 1.0) -> np.ndarray:
+        # every t >= 0 at which the block of `_block` has the singular value `level`
+        W, rho = self.W, level * np.eye(len(self.W))
+        if gamma == 1.0:
+            t = -1j * linalg.eigvals(np.block([[W, -rho], [rho, -W.T]]))
+        else:
+            # t y = K x, t x = L y for parts x, y of the singular vectors; t^2 as eigenvalues of LK, half the size,
+            # would lose half the digits of a t far below |W|
+            K = np.block([[-W, -rho / gamma], [gamma * rho, W.T]])
+            L = np.block([[W, gamma * rho], [-rho / gamma, -W.T]])
+            t = linalg.eigvals(np.block([[np.zeros_like(L), L], [K, np.zeros_like(K)]]))
+        # where a level is touched two roots meet, and rounding moves them apart by a square root
+        return np.unique(np.abs(t.real[np.abs(t.imag) <= np.sqrt(EPS) * np.abs(t).max()]))
 
 
-def _real_radius(W: np.ndarray) -> float:
-    identity = np.eye(len(W))
+class _Circle:
+    """The unit circle, s = e^{it} with 0 <= t <= pi: a real W has the same distances at -t."""
 
-    def distance(frequency: float) -> float:
-        # the second smallest singular value is unimodal in g, so a bounded search over log g finds its maximum
-        def second_smallest(log_g: float) -> float:
-            g = np.exp(log_g)
-            block = np.block([[W, g * frequency * identity], [-frequency / g * identity, W]])
-            return -linalg.svdvals(block)[-2]
+    real_points = (0.0, np.pi)
+    end = np.pi
 
-        return -optimize.minimize_scalar(
-            second_smallest, bounds=(-25.0, 0.0), method="bounded", options={"xatol": 1e-10}
-        ).fun
+    def __init__(self, W: np.ndarray):
+        values = linalg.eigvals(W)
+        values = values[np.argsort(-np.abs(values))]
+        self.W = W
+        self.depths = 1 - np.abs(values)
+        self.resonances = np.angle(values[values.imag > 0])
+        self.scale = 1 + linalg.norm(W, 2)
 
-    at_zero = linalg.svdvals(W)[-1]
-    top = linalg.svdvals(W)[0] + at_zero  # no perturbation below at_zero moves an eigenvalue past this height
-    resonances = np.abs(linalg.eigvals(W).imag)
-    grid = np.unique(np.concatenate([np.geomspace(1e-6 * top, top, 60), resonances[resonances > 0]]))
-    values = np.array([distance(w) for w in grid])
-    radius = min(at_zero, values.min())
-    padded = np.concatenate([[np.inf], values, [np.inf]])
-    for i in np.flatnonzero((values <= padded[:-2]) & (values <= padded[2:]) & (values < 2 * radius)):
-        bounds = (grid[max(i - 1, 0)], grid[min(i + 1, len(grid) - 1)])
-        refined = optimize.minimize_scalar(distance, bounds=bounds, method="bounded", options={"xatol": 1e-12})
-        radius = min(radius, refined.fun)
+    @staticmethod
+    def point(t: float) -> complex:
+        return np.exp(1j * t)
+
+    def crossings(self, level: float, gamma: float = 1.0) -> np.ndarray:
+        # as on the axis, y^2 x = LK x; here L and K depend on c = cos t, and in y^2 = 1 - c^2 = LK the squares of c
+        # cancel, which leaves (I - C) x = c B x, half as large
+        W, rho, eye = self.W, level, np.eye(len(self.W))
+        slope, across = rho * (1 / gamma - gamma) * eye, rho * (gamma * W.T - W / gamma)
+        B = np.block([[2 * W, slope], [-slope, 2 * W.T]])
+        C = np.block([[(gamma * rho) ** 2 * eye - W @ W, across], [-across, (rho / gamma) ** 2 * eye - W.T @ W.T]])
+        spread, center, inverse = min(
+            (self._about(center, np.eye(len(C)) - C - center * B, B) for center in (-1.5, 0.0, 1.5)),
+            key=lambda shifted: shifted[0],
+        )
+        values = linalg.eigvals(inverse)  # 1 / (c - center)
+        cosines = center + 1 / values[np.abs(values) * (2 + abs(center)) > 1]
+        slack = np.sqrt(EPS * max(spread, 1.0))
+        near = (np.abs(cosines.imag) <= slack) & (np.abs(cosines.real) <= 1 + slack)
+        return np.unique(np.arccos(np.clip(cosines.real[near], -1, 1)))
+
+    @staticmethod
+    def _about(center: float, shifted: np.ndarray, B: np.ndarray) -> tuple[float, float, np.ndarray]:
+        # the first entry times eps is what rounding does to a cosine, so the center with the least is the one to take
+        try:
+            inverse = np.linalg.solve(shifted, B)
+        except np.linalg.LinAlgError:
+            return np.inf, center, B
+        return linalg.norm(inverse, 1) * (1 + abs(center)) ** 2, center, inverse
+
+
+_BOUNDARIES = {"flow": _Axis, "steps": _Circle}
+
+
+def _complex_radius(W: np.ndarray, boundary: _Axis | _Circle) -> float:
+    def distance(t: float) -> float:
+        return _singular_values(W, boundary.point(t))[-1]
+
+    radius = min(map(distance, (*boundary.real_points, *boundary.resonances[:3])))
+    pieces = [(0.0, boundary.end, np.inf)]
+    while (level := _level(radius, COMPLEX_TOLERANCE, boundary)) > 0:
+        pieces = _below(level, distance, pieces, boundary.crossings(level), EPS * boundary.scale)
+        if not pieces:
+            break
+        radius = min(found for _, _, found in pieces)
     return float(radius)
+
+
+def _real_radius(W: np.ndarray, boundary: _Axis | _Circle) -> float:
+    """A boundary point is left once one g has shown that its distance is no less than the level."""
+    # The distance jumps where s is real: one real eigenvalue arrives there alone, off it a pair has to.
+    radius = min(_singular_values(W, boundary.point(t))[-1] for t in boundary.real_points)
+    for t in boundary.resonances[:1]:
+        radius = min(radius, _real_distance(W, boundary.point(t), 1e-9)[0])
+    pieces, gamma = [(0.0, boundary.end, np.inf)], 1.0
+    while (level := _level(radius, REAL_TOLERANCE, boundary)) > 0:
+        pieces = _below(
+            level,
+            lambda t, gamma=gamma: _second_smallest(W, boundary.point(t), gamma),
+            pieces,
+            boundary.crossings(level, gamma),
+            EPS * boundary.scale,
+        )
+        if not pieces:
+            break
+        start, stop, _ = max(pieces, key=lambda piece: piece[1] - piece[0])
+        s = boundary.point((start + stop) / 2)
+        found, gamma = _real_distance(W, s, 1e-2)  # enough to leave s, and its neighbourhood, if it is above
+        if found < radius:
+            found, gamma = _real_distance(W, s, 1e-9)
+        radius = min(radius, found)
+    return float(radius)
+
+
+def _level(radius: float, tolerance: float, boundary: _Axis | _Circle) -> float:
+    return radius - max(tolerance * radius, len(boundary.W) * EPS * boundary.scale)
+
+
+def _below(
+    level: float,
+    distance: Callable[[float], float],
+    pieces: list[Piece],
+    crossings: np.ndarray,
+    narrowest: float,
+) -> list[Piece]:
+    """Cut pieces of the boundary at crossings of a level, and keep the parts on which the distance lies below it."""
+    kept = []
+    for start, stop, _ in pieces:
+        edges = [start, *crossings[(crossings > start) & (crossings < stop)], stop]
+        for a, b in zip(edges[:-1], edges[1:], strict=True):
+            found = distance((a + b) / 2)
+            if found < level and b - a > narrowest:
+                kept.append((a, b, found))
+    return kept
+
+
+def _singular_values(W: np.ndarray, s: complex) -> np.ndarray:
+    return linalg.svdvals(s * np.eye(len(W)) - W)
+
+
+def _second_smallest(W: np.ndarray, s: complex, gamma: float) -> float:
+    eye = np.eye(len(W))
+    A = s.real * eye - W
+    return linalg.svdvals(np.block([[A, -gamma * s.imag * eye], [s.imag / gamma * eye, A]]))[-2]
+
+
+def _real_distance(W: np.ndarray, s: complex, xatol: float) -> tuple[float, float]:
+    """Return the distance from W to the real matrices with eigenvalue s, and its g, to xatol in log g."""
+    values = _singular_values(W, s)
+    if values[-1] <= EPS * values[0]:
+        return values[-1], 1.0
+    # (-g A v / y, v) shows that a smaller g gives less than g = 1 does
+    lowest = np.log(s.imag / values[0] * values[-1] / values[-2])
+    noise = len(W) * EPS * s.imag  # over g it is what rounding may add; a tiny g must not win by that
+
+    best = optimize.minimize_scalar(  # unimodal in g
+        lambda log_gamma: noise / np.exp(log_gamma) - _second_smallest(W, s, np.exp(log_gamma)),
+        bounds=(lowest - 1, 0.0),
+        method="bounded",
+        options={"xatol": xatol},
+    )
+    gamma = float(np.exp(best.x))
+    found = noise / gamma - best.fun
+    return (found, gamma) if found > values[-1] else (values[-1], 1.0)

@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from scipy import linalg
 from torch import nn
 
 import cmlib
@@ -65,16 +64,6 @@ def test_layers_of_torch_forget_at_the_rate_of_their_linearisation(kind, batch_f
     assert found.decays["impulse"].rate == pytest.approx(found.rest.rate, rel=0.15)
     assert layer.training and all(torch.equal(v, before[k]) for k, v in layer.state_dict().items())
     assert all(w.dtype == torch.float32 for w in layer.parameters())
-
-
-def test_radius_of_steps_is_the_smallest_push_that_upsets():
-    matrix = np.array([[0.5, 0.3], [-0.4, 0.2]])
-    radius = rest._radius_of_steps(matrix)
-    angles = np.linspace(0, np.pi, 20001)
-    grid = min(linalg.svdvals(np.exp(1j * a) * np.eye(2) - matrix)[-1] for a in angles)
-    assert radius == pytest.approx(grid, rel=1e-6) and radius <= grid
-    assert rest._radius_of_steps(np.diag([0.5, -0.9])) == pytest.approx(0.1)
-    assert rest._radius_of_steps(np.diag([0.5, -1.0])) == 0
 
 
 def test_single_layer_is_linearised_where_it_rests():

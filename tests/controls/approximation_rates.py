@@ -54,7 +54,7 @@ DEFECTS = {
     "smaller-chain-radius": (
         CHAPTER,
         "cmlib.stability._real_radius",
-        lambda right: lambda W: 0.5 * right(W),
+        lambda right: lambda W, boundary: 0.5 * right(W, boundary),
         "half the real stability radius",
     ),
     "areas-that-cancel": (

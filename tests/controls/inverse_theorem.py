@@ -20,7 +20,7 @@ def fields_exchanged(right):
 
 def only_at_frequency_zero(right):
     # the smallest singular value of W, as if it were symmetric
-    return lambda W: float(np.linalg.svd(W, compute_uv=False)[-1])
+    return lambda W, boundary: float(np.linalg.svd(W, compute_uv=False)[-1])
 
 
 def without_the_derivative(right):
