@@ -1,302 +1,339 @@
-"""perturbation: errors against closed forms and another route."""
+"""stability: radii against closed forms, the formula of Qiu et al. on dense grids, and perturbations that upset."""
+
+import functools
+import itertools
 
 import numpy as np
 import pytest
 import torch
+from scipy import linalg, optimize
 
 import cmlib
-from cmlib import kernels, models, parameterizations, targets
-from cmlib.distances import KernelDistance
-from cmlib.perturbation import PerturbationCurve, crossing, stable_perturbation_radius
-from cmlib.worst_case import Ball
+from cmlib import rest
 
-LAMBDA = 0.7  # the rate of every one-neuron network below
+FIELDS = ("complex", "real")
+TIMES = ("flow", "steps")
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def draw(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
 
 
-def one_neuron(**options) -> models.LinearRNN:
-    return models.LinearRNN([[-LAMBDA]], [1.0], [1.0], **options)
+def orthogonal(m: int, seed: int) -> np.ndarray:
+    return linalg.qr(draw(seed).standard_normal((m, m)))[0]
 
 
-def few_modes(m: int = 4) -> tuple[models.LinearRNN, kernels.Kernel]:
-    kernel = kernels.Polynomial(exponent=1.1)
-    return models.LinearRNN(*cmlib.exponential_sum(kernel, m, times=np.arange(1.0, 101)).realization()), kernel
+def point(t: float, time: str) -> complex:
+    return 1j * t if time == "flow" else np.exp(1j * t)
 
 
-@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5, 0.9])
-def test_worst_case_of_one_neuron_is_the_closed_form(fraction):
-    beta = fraction * LAMBDA
-    curve = cmlib.perturbation_error(
-        one_neuron(), kernels.Exponential(LAMBDA), [beta], method="worst_case", generator=generator()
-    )
-    expected = (1 + beta) ** 2 / (LAMBDA - beta) - 1 / LAMBDA
-    assert curve.errors[0] == pytest.approx(expected, rel=1e-9, abs=1e-12)
+def stabilised(W: np.ndarray, time: str, depth: float) -> np.ndarray:
+    """Shift W (flow), or shrink it (steps), until its eigenvalues keep that distance from the boundary."""
+    values = linalg.eigvals(W)
+    if time == "flow":
+        return W - (values.real.max() + depth) * np.eye(len(W))
+    return W * ((1 - depth) / np.abs(values).max())
 
 
-def test_worst_case_of_one_neuron_on_a_window_is_the_closed_form():
-    beta, T = 0.2, 5.0
-    curve = cmlib.perturbation_error(
-        one_neuron(), kernels.Exponential(LAMBDA), [beta], method="worst_case", horizon=T, generator=generator()
-    )
-    slow = LAMBDA - beta
-    expected = (1 + beta) ** 2 * -np.expm1(-slow * T) / slow + np.expm1(-LAMBDA * T) / LAMBDA
-    assert curve.errors[0] == pytest.approx(expected, rel=1e-9)
+def gaussian(m: int, seed: int) -> np.ndarray:
+    return draw(seed).standard_normal((m, m))
 
 
-def test_w1_norm_of_one_neuron_adds_jump_and_variation():
-    # only the readout moves: the difference is beta e^{-lambda t}, of area beta/lambda, start beta, variation beta
-    beta = 0.2
-    curve = cmlib.perturbation_error(
-        one_neuron(),
-        kernels.Exponential(LAMBDA),
-        [beta],
-        method="worst_case",
-        norm="w1",
-        weights=("c",),
-        generator=generator(),
-    )
-    assert curve.errors[0] == pytest.approx(beta / LAMBDA + 2 * beta, rel=1e-9)
-    assert curve.stability_radius == np.inf
+def swinging(m: int, seed: int) -> np.ndarray:
+    """Oscillating modes coupled one way: far from normal."""
+    A = gaussian(m, seed)
+    return (A - A.T) / 2 + 0.3 * np.triu(gaussian(m, seed + 99), 1)
 
 
-def test_error_at_radius_zero_is_the_fit_error():
-    network, kernel = few_modes()
-    fit = cmlib.exponential_sum(kernel, 4, times=np.arange(1.0, 101))
-    for horizon in (np.inf, 100.0):
-        curve = cmlib.perturbation_error(network, kernel, [0.0], horizon=horizon, generator=generator())
-        assert curve.errors[0] == pytest.approx(fit.l1_error(kernel, horizon), rel=1e-7)
-
-
-@pytest.mark.parametrize("horizon", [np.inf, 100.0])
-def test_sampled_errors_equal_root_bracketed_kernel_distances(horizon):
-    # the other route: eigenvalues of each perturbed W, and |rho - rhohat| between bracketed sign changes
-    network, kernel = few_modes()
-    beta = 0.5 * cmlib.stability_radius(network.W)
-    directions = Ball(network).random(generator(), 5)
-    distances = []
-    for j in range(5):
-        W, U, c = ((getattr(network, n).detach() + beta * directions[n][0, j]).numpy() for n in ("W", "U", "c"))
-        values, vectors = np.linalg.eig(W.astype(complex))
-        weights = (c @ vectors) * np.linalg.solve(vectors, U.astype(complex))
-        distances.append(cmlib.ExponentialSum(-values, weights).l1_error(kernel, horizon))
-    curve = cmlib.perturbation_error(network, kernel, [beta], n_directions=5, horizon=horizon, generator=generator())
-    assert curve.errors[0] == pytest.approx(max(distances), rel=1e-7)
-
-
-def test_directions_lie_on_the_unit_sphere_of_each_spectral_norm():
-    network, _ = few_modes()
-    directions = Ball(network).random(generator(), 7)
-    assert torch.allclose(torch.linalg.matrix_norm(directions["W"], ord=2), torch.ones(1, 7, dtype=torch.float64))
-    for name in ("U", "c"):
-        assert torch.allclose(directions[name].norm(dim=-1), torch.ones(1, 7, dtype=torch.float64))
-
-
-def test_worst_case_is_monotone_bounds_samples_and_ends_at_the_radius():
-    network, kernel = few_modes()
-    radii = cmlib.stability_radius(network.W) * np.array([0.0, 0.1, 0.5, 0.9, 1.0, 1.5])
-    worst = cmlib.perturbation_error(network, kernel, radii, method="worst_case", generator=generator())
-    sampled = cmlib.perturbation_error(network, kernel, radii, n_directions=20, generator=generator(1))
-    assert (np.diff(worst.errors[:4]) > 0).all()
-    assert (sampled.errors <= worst.errors).all()
-    assert np.isfinite(worst.errors[:4]).all() and np.isinf(worst.errors[4:]).all()
-    assert sampled.is_lower_bound and not worst.is_lower_bound
-
-
-def test_no_random_search_beats_the_worst_case():
-    # 20,000 perturbations of a two-neuron network, boundary and interior, on a window
-    kernel = kernels.Polynomial(exponent=1.1)
-    network = models.LinearRNN(*cmlib.exponential_sum(kernel, 2, times=np.arange(1.0, 101)).realization())
-    beta = 0.02
-    worst = cmlib.perturbation_error(
-        network, kernel, [beta], method="worst_case", horizon=20.0, generator=generator()
-    ).errors[0]
-    searched = cmlib.perturbation_error(
-        network, kernel, [beta, beta / 2], n_directions=10_000, horizon=20.0, generator=generator(2)
-    ).errors.max()
-    assert 0.9 * worst < searched <= worst * (1 + 1e-9)
-
-
-def test_ascent_ends_where_no_small_step_improves():
-    network, kernel = few_modes(2)
-    ball, distance = Ball(network), KernelDistance(kernel, network, "sup", np.inf, 0.01)
-    beta, reachable, first = torch.tensor([0.01], dtype=torch.float64), torch.tensor([True]), torch.tensor([0])
-    short, long = (
-        ball.ascend(distance, beta, reachable, ball.random(generator(), 5), first, n_iterations=n).amax().item()
-        for n in (12, 60)
-    )
-    assert long == pytest.approx(short, rel=1e-6)
-
-
-def test_recurrent_weight_alone_and_readout_alone_do_less_than_all():
-    network, kernel = few_modes()
-    errors = {
-        weights: cmlib.perturbation_error(
-            network, kernel, [0.004], method="worst_case", weights=weights, generator=generator()
-        ).errors[0]
-        for weights in (("W",), ("U", "c"), None)
-    }
-    assert errors[("W",)] < errors[None] and errors[("U", "c")] < errors[None]
-
-
-def test_diagonal_network_moves_in_its_raw_weights():
-    rates = np.array([0.1, 1.0])
-    kernel = kernels.Sum([kernels.Exponential(r) for r in rates], [1.0, 1.0])
-    direct = models.LinearRNN(-rates, [1.0, 1.0], [1.0, 1.0])
-    stable = models.LinearRNN(
-        parameterizations.exp.inverse(-rates), [1.0, 1.0], [1.0, 1.0], parameterization=parameterizations.exp
-    )
-    curves = [
-        cmlib.perturbation_error(n, kernel, [0.05, 0.5], method="worst_case", weights=("W",), generator=generator())
-        for n in (direct, stable)
+def squeezed(m: int, seed: int) -> np.ndarray:
+    """Rotations, ten times as large in one unit as in the other, coupled one way in a mixed basis."""
+    random, Q = draw(seed), orthogonal(m, seed)
+    blocks = [
+        [[-a, 10 * w], [-w / 10, -a]]
+        for a, w in zip(random.uniform(0.05, 0.3, m // 2), random.uniform(0.3, 3, m // 2), strict=True)
     ]
-    assert curves[0].stability_radius == pytest.approx(0.1) and np.isinf(curves[0].errors[1])
-    assert curves[1].stability_radius == np.inf
-    # slowing both: each mode's area grows from 1/r to e^beta / r
-    expected = np.expm1([0.05, 0.5]) * (1 / rates).sum()
-    assert curves[1].errors == pytest.approx(expected, rel=1e-6)
+    return Q @ (linalg.block_diag(*blocks) + 0.1 * np.triu(random.standard_normal((m, m)), 2)) @ Q.T
 
 
-def test_dense_network_moves_in_its_raw_matrix_and_never_blows_up():
-    W = -np.array([[0.3, 0.1], [-0.2, 1.0]])
-    f = parameterizations.dissipative
-    kernel = kernels.Exponential(0.5)
-    network = models.LinearRNN(f.inverse(W), [1.0, 0.5], [0.5, 1.0], parameterization=f)
-    radii = [0.0, 0.3, 2.0]
-    curve = cmlib.perturbation_error(network, kernel, radii, weights=("W",), n_directions=4, generator=generator())
-    assert curve.stability_radius == np.inf and np.isfinite(curve.errors).all()
-    # the same directions by hand, each as a network of its own
-    directions = torch.randn(4, 2, 2, generator=generator(), dtype=torch.float64)
-    directions /= torch.linalg.matrix_norm(directions, 2)[:, None, None]
-    for beta, error in zip(radii, curve.errors, strict=True):
-        moved = [models.LinearRNN(f(network.W.detach() + beta * d), network.U, network.c) for d in directions]
-        alone = [
-            cmlib.perturbation_error(one, kernel, [0.0], n_directions=1, generator=generator()).errors[0]
-            for one in moved
-        ]
-        assert error == pytest.approx(max(alone), rel=1e-6)
+def grcar(m: int) -> np.ndarray:
+    return sum(np.eye(m, k=k) for k in range(4)) - np.eye(m, k=-1)
 
 
-class OfTheUser(torch.nn.Module):
-    stable, acts_on, time = False, "eigenvalues", "flow"
-
-    def __init__(self, forward, inverse):
-        super().__init__()
-        self.forward, self.right_inverse = forward, inverse
+def jordan(k: int, eigenvalue: complex, coupling: float) -> np.ndarray:
+    """A Jordan block, as a real matrix of twice the size where its eigenvalue is not real."""
+    Z = eigenvalue * np.eye(k) + coupling * np.eye(k, k=1)
+    return Z if np.isrealobj(Z) else np.block([[Z.real, -Z.imag], [Z.imag, Z.real]])
 
 
-def test_a_users_parameterization_moves_in_raw_weights():
-    double = OfTheUser(lambda w: -2 * w, lambda value: -value / 2)
-    network = models.LinearRNN([0.1, 0.5], [1.0, 1.0], [1.0, 1.0], parameterization=double)
-    same = models.LinearRNN([-0.2, -1.0], [1.0, 1.0], [1.0, 1.0])
-    kernel = kernels.Exponential(0.5)
-    options = {"method": "worst_case", "weights": ("W",), "generator": generator()}
-    unknown = cmlib.perturbation_error(network, kernel, [0.0, 0.05, 0.2], **options)
-    known = cmlib.perturbation_error(same, kernel, [0.0, 0.1, 0.4], **options)
-    assert unknown.stability_radius == pytest.approx(0.1) and known.stability_radius == pytest.approx(0.2)
-    assert unknown.errors == pytest.approx(known.errors, rel=1e-6)  # inf where one of its modes grows
-    cubic = OfTheUser(lambda w: w**3 - 1, lambda value: np.cbrt(value + 1))
-    network = models.LinearRNN([0.1, 0.5], [1.0, 1.0], [1.0, 1.0], parameterization=cubic)
-    assert np.isnan(cmlib.perturbation_error(network, kernel, [0.0], **options).stability_radius)
+def smallest_singular_value_of_a_jordan_block(k: int) -> float:
+    # (I - N)(I - N)^T is the second difference with one free end, whose eigenvalues are 4 sin^2((2j - 1) pi / (4k + 2))
+    return 2 * np.sin(np.pi / (4 * k + 2))
 
 
-def test_a_functional_and_its_kernel_are_the_same_target():
-    network, kernel = few_modes()
-    both = [
-        cmlib.perturbation_error(network, target, [0.001], generator=generator()).errors[0]
-        for target in (kernel, targets.LinearFunctional(kernel))
-    ]
-    assert both[0] == both[1]
+def qiu(G: np.ndarray, gammas: np.ndarray) -> np.ndarray:
+    """Second largest singular value of [[Re G, -g Im G], [Im G / g, Re G]], at every g."""
+    X, Y, g = np.broadcast_to(G.real, (len(gammas), *G.shape)), G.imag, gammas[:, None, None]
+    return np.linalg.svd(np.block([[X, -g * Y], [Y / g, X]]), compute_uv=False)[:, 1]
 
 
-def test_the_callers_network_is_left_alone():
-    network, kernel = few_modes()
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    cmlib.perturbation_error(network, kernel, [0.001], method="worst_case", generator=generator())
-    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
-    assert all(p.grad is None and p.requires_grad for p in network.parameters())
+def real_distance(W: np.ndarray, s: complex) -> tuple[float, float]:
+    """Return 1 / min_g of the above at G = (sI - W)^{-1}, and its g: a grid, then golden section about its least."""
+    G = linalg.inv(s * np.eye(len(W)) - W)
+    logs = np.linspace(-9, 0, 46)
+    best = logs[qiu(G, np.exp(logs)).argmin()]
+    found = optimize.minimize_scalar(
+        lambda x: qiu(G, np.exp([x]))[0],
+        bounds=(best - 0.2, min(best + 0.2, 0)),
+        method="bounded",
+        options={"xatol": 1e-9},
+    )
+    return 1 / found.fun, float(np.exp(found.x))
+
+
+def distance(W: np.ndarray, t: float, time: str, field: str) -> float:
+    s = point(t, time)
+    return linalg.svdvals(s * np.eye(len(W)) - W)[-1] if field == "complex" else real_distance(W, s)[0]
+
+
+def by_brute_force(W: np.ndarray, time: str, field: str) -> tuple[float, float]:
+    """Return the least distance over grids of the boundary, refined about its lowest points, and its t."""
+    real, end = ([0.0], 2 * linalg.norm(W, 2)) if time == "flow" else ([0.0, np.pi], np.pi)
+    values = linalg.eigvals(W)
+    resonances = np.unique(np.abs(values.imag if time == "flow" else np.angle(values)))
+    grid = np.append(np.linspace(0, end, 200), resonances[:, None] + np.linspace(-0.1, 0.1, 21))
+    grid = np.unique(grid[(grid > 0) & (grid < end)])
+    values = np.array([distance(W, t, time, field) for t in grid])
+    found = [(distance(W, t, time, "complex"), t) for t in real]
+    for i in np.argsort(values)[:3]:
+        refined = optimize.minimize_scalar(
+            lambda t: distance(W, t, time, field),
+            bounds=(grid[max(i - 1, 0)], grid[min(i + 1, len(grid) - 1)]),
+            method="bounded",
+            options={"xatol": 1e-9},
+        )
+        found.append((refined.fun, refined.x))
+    return min(found)
+
+
+MATRICES = {
+    "gaussian4": gaussian(4, 3),
+    "gaussian6": gaussian(6, 1),
+    "swinging6": swinging(6, 0),
+    "squeezed4": squeezed(4, 0),
+    "squeezed6": squeezed(6, 1),
+    "grcar8": grcar(8),
+    "squeezed14": squeezed(14, 6),
+}
+CASES = list(itertools.product(MATRICES, TIMES))
+
+
+def case(name: str, time: str) -> np.ndarray:
+    return stabilised(MATRICES[name], time, 0.1)
+
+
+@functools.cache
+def worst(name: str, time: str, field: str) -> tuple[float, float]:
+    return by_brute_force(case(name, time), time, field)
+
+
+# --- closed forms
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_radius_of_a_diagonal_matrix_is_the_distance_of_its_nearest_eigenvalue(field):
+    assert cmlib.stability_radius(np.diag([-3.0, -0.2, -1.0]), field) == pytest.approx(0.2, rel=1e-12)
+    assert cmlib.stability_radius(np.diag([0.5, -0.9, 0.8]), field, "steps") == pytest.approx(0.1, rel=1e-12)
+    assert cmlib.stability_radius(np.zeros((3, 3)), field, "steps") == pytest.approx(1.0, rel=1e-12)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_radius_of_one_neuron(field):
+    assert cmlib.stability_radius([[-0.7]], field) == pytest.approx(0.7, rel=1e-14)
+    assert cmlib.stability_radius([[-0.7]], field, "steps") == pytest.approx(0.3, rel=1e-14)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("m", [3, 9])
+def test_radius_of_a_normal_matrix_is_the_distance_of_its_spectrum_from_the_boundary(field, m):
+    random, Q = draw(m), orthogonal(m, m)
+    a, b = random.uniform(0.2, 1, m // 2), random.uniform(0.5, 3, m // 2)
+    flow = linalg.block_diag(*[[[-x, y], [-y, -x]] for x, y in zip(a, b, strict=True)], [[-2.0]])
+    steps = flow / 4
+    expected = a.min(), 1 - max(np.hypot(a, b).max(), 2) / 4
+    for W, time, radius in zip((flow, steps), TIMES, expected, strict=True):
+        assert cmlib.stability_radius(Q @ W @ Q.T, field, time) == pytest.approx(radius, rel=1e-9)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("k", [2, 5, 20])
+def test_radius_of_a_jordan_block_has_its_closed_form(field, k):
+    s_min = smallest_singular_value_of_a_jordan_block(k)
+    Q = orthogonal(k, k)
+    assert cmlib.stability_radius(Q @ jordan(k, -1.0, 1.0) @ Q.T, field) == pytest.approx(s_min, rel=1e-9)
+    assert cmlib.stability_radius(jordan(k, -0.6, 0.4), field, "steps") == pytest.approx(0.4 * s_min, rel=1e-9)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("k", [2, 5, 20])
+def test_radius_of_an_oscillating_jordan_block_has_its_closed_form(field, k):
+    # real matrices of this shape are complex ones of half the size, so real perturbations do as much as complex ones
+    s_min = smallest_singular_value_of_a_jordan_block(k)
+    Q = orthogonal(2 * k, k)
+    for eigenvalue, coupling, time in ((-0.5 + 3j, 0.5, "flow"), (0.8 * np.exp(2j), 0.2, "steps")):
+        W = Q @ jordan(k, eigenvalue, coupling) @ Q.T
+        assert cmlib.stability_radius(W, field, time) == pytest.approx(coupling * s_min, rel=1e-8)
+
+
+@pytest.mark.parametrize("entry", [4.0, 100.0])
+@pytest.mark.parametrize("field", FIELDS)
+def test_radius_of_two_coupled_modes_is_their_smallest_singular_value(field, entry):
+    # worst at frequency 0, where s_min([[-1, a], [0, -1]]) = (sqrt(a^2 + 4) - a) / 2
+    expected = 2 / (np.sqrt(entry**2 + 4) + entry)
+    assert cmlib.stability_radius([[-1.0, entry], [0.0, -1.0]], field) == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_real_radius_of_a_2x2_flow_has_its_closed_form(scale):
+    # a real 2x2 matrix leaves the stable ones where det = 0, at the distance s_min(W), or where tr = 0, at -tr / 2
+    for seed in range(40):
+        W = draw(seed).standard_normal((2, 2)) * [[1, scale], [1 / scale, 1]]
+        W = stabilised(W, "flow", 0.05)
+        expected = min(linalg.svdvals(W)[-1], -np.trace(W) / 2)
+        assert cmlib.stability_radius(W, "real") == pytest.approx(expected, rel=2e-8)
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0])
+def test_real_radius_of_2x2_steps_has_its_closed_form(scale):
+    # they leave at an eigenvalue 1 or -1, or where det = 1: |D| <= r adds no more than r to either singular value, the
+    # second of them taken with the sign of det
+    for seed in range(40):
+        W = draw(seed).standard_normal((2, 2)) * [[1, scale], [1 / scale, 1]]
+        W = stabilised(W, "steps", 0.1)
+        p, q = linalg.svdvals(W) * [1, np.sign(linalg.det(W))]
+        pair = (np.sqrt((p - q) ** 2 + 4) - (p + q)) / 2  # (p + r)(q + r) = 1
+        expected = min(linalg.svdvals(np.eye(2) - W)[-1], linalg.svdvals(np.eye(2) + W)[-1], pair)
+        assert cmlib.stability_radius(W, "real", "steps") == pytest.approx(expected, rel=2e-8)
+
+
+def test_real_radius_can_exceed_the_complex_one_unless_two_copies_stand_in_for_complex_numbers():
+    W = np.array([[-0.1, 10.0], [-0.1, -0.1]])
+    alone = cmlib.stability_radius(W)
+    assert cmlib.stability_radius(W, "real") > 1.5 * alone
+    # real changes of W x I_2 contain the complex ones of W, as X x I_2 + Y x J
+    Q = orthogonal(4, 0)
+    assert cmlib.stability_radius(Q @ np.kron(W, np.eye(2)) @ Q.T, "real") == pytest.approx(alone, rel=1e-8)
+
+
+# --- other routes
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("name, time", CASES)
+def test_radius_equals_brute_force_over_the_boundary(name, time, field):
+    radius = cmlib.stability_radius(case(name, time), field, time)
+    assert radius == pytest.approx(worst(name, time, field)[0], rel=2e-8)
+
+
+def perturbation(W: np.ndarray, s: complex) -> np.ndarray:
+    """Return the least real D that gives W + D the eigenvalue s: D v = s_min u, at the g of the formula."""
+    A, y, eye = s.real * np.eye(len(W)) - W, s.imag, np.eye(len(W))
+    if abs(y) < 1e-12:
+        u, sigma, vh = linalg.svd(A)
+        return sigma[-1] * np.outer(u[:, -1], vh[-1])
+    g = real_distance(W, s)[1]
+    u, sigma, vh = linalg.svd(np.block([[A, -g * y * eye], [y / g * eye, A]]))
+    return sigma[-2] * u[:, -2].reshape(2, -1).T @ linalg.pinv(vh[-2].reshape(2, -1).T)
+
+
+@pytest.mark.parametrize("name, time", CASES)
+def test_a_real_perturbation_of_that_norm_upsets(name, time):
+    W = case(name, time)
+    radius, s = cmlib.stability_radius(W, "real", time), point(worst(name, time, "real")[1], time)
+    D = perturbation(W, s)
+    assert linalg.norm(D, 2) == pytest.approx(radius, rel=1e-6)
+    assert np.abs(linalg.eigvals(W + D) - s).min() < 1e-8
+    # on the way to the nearest matrix that is not stable, the radius falls by as much as has been gone
+    assert cmlib.stability_radius(W + 0.4 * D, "real", time) == pytest.approx(0.6 * radius, rel=1e-6)
+
+
+def test_radius_of_steps_is_the_smallest_push_that_upsets():
+    W = np.array([[0.5, 0.3], [-0.4, 0.2]])
+    radius = cmlib.stability_radius(W, time="steps")
+    grid = min(linalg.svdvals(np.exp(1j * a) * np.eye(2) - W)[-1] for a in np.linspace(0, np.pi, 20001))
+    assert radius == pytest.approx(grid, rel=1e-6) and radius <= grid
+    layer = torch.nn.RNN(1, 2, bias=False, nonlinearity="tanh").double()
+    with torch.no_grad():
+        layer.weight_hh_l0.copy_(torch.as_tensor(W))
+    assert rest.linearised_at_rest(layer).radius == pytest.approx(radius, rel=1e-9)  # it rests at 0, where tanh' = 1
+
+
+# --- what a distance has to obey
+
+
+@pytest.mark.parametrize("field, time", list(itertools.product(FIELDS, TIMES)))
+def test_radius_ignores_the_orthogonal_basis_and_changes_no_faster_than_the_matrix(field, time):
+    W, Q = stabilised(squeezed(8, 2), time, 0.1), orthogonal(8, 4)
+    radius = cmlib.stability_radius(W, field, time)
+    assert cmlib.stability_radius(Q @ W @ Q.T, field, time) == pytest.approx(radius, rel=2e-8)
+    assert cmlib.stability_radius(W.T, field, time) == pytest.approx(radius, rel=2e-8)
+    for seed, size in itertools.product(range(3), (1e-6, 1e-3, 0.5)):
+        E = gaussian(8, seed)
+        E *= size * radius / linalg.norm(E, 2)
+        assert abs(cmlib.stability_radius(W + E, field, time) - radius) <= (size + 2e-8) * radius
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("scale", [3.0, 1e-120, 1e120])
+def test_radius_of_a_flow_scales_with_its_unit_of_time(field, scale):
+    W = stabilised(swinging(6, 0), "flow", 0.1)
+    expected = scale * cmlib.stability_radius(W, field)
+    assert cmlib.stability_radius(scale * W, field) == pytest.approx(expected, rel=2e-8)
+
+
+@pytest.mark.parametrize("name, time", CASES)
+def test_real_radius_lies_between_the_complex_one_and_that_of_real_eigenvalues(name, time):
+    W = case(name, time)
+    real, eye = cmlib.stability_radius(W, "real", time), np.eye(len(W))
+    alone = [linalg.svdvals(x * eye - W)[-1] for x in ((0.0,) if time == "flow" else (1.0, -1.0))]
+    assert cmlib.stability_radius(W, "complex", time) * (1 - 2e-8) <= real <= min(alone) * (1 + 1e-12)
+
+
+def test_a_radius_below_rounding_ends_all_the_same():
+    W = stabilised(jordan(12, -1.0, 1e4), "flow", 0.5)  # s_min(W) is about 1e-48
+    for field in FIELDS:
+        assert 0 <= cmlib.stability_radius(W, field) < 12 * np.finfo(float).eps * 1e4
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_radius_of_a_matrix_that_is_not_stable_is_zero(field):
+    assert cmlib.stability_radius([[0.0]], field) == 0.0
+    assert cmlib.stability_radius([[-1.0, 0.0], [0.0, 0.1]], field) == 0.0
+    assert cmlib.stability_radius([[-1.0, 0.0], [0.0, 0.1]], field, "steps") == 0.0
+    assert cmlib.stability_radius(np.diag([-1.5, -0.1]), field, "steps") == 0.0
+    assert cmlib.stability_radius([[0.0, 1.0], [-1.0, 0.0]], field) == 0.0
 
 
 @pytest.mark.parametrize(
-    "options, message",
+    "W, options, message",
     [
-        ({"radii": [-0.1]}, "expected finite radii >= 0"),
-        ({"radii": [np.nan]}, "expected radii to hold finite real numbers"),
-        ({"radii": [[0.1]]}, "expected finite radii >= 0 of shape"),
-        ({"method": "hope"}, "expected method among"),
-        ({"norm": "l2"}, "expected norm among"),
-        ({"horizon": 0.0}, "expected horizon > 0"),
-        ({"weights": ("W", "b")}, "expected weights out of"),
-        ({"weights": ()}, "expected weights out of"),
-        ({"n_directions": 0}, "expected n_directions to be an integer >= 1"),
-        ({"generator": 3}, "expected generator to be a torch.Generator"),
-        ({"model": torch.nn.Linear(1, 1)}, "expected inputs, or a model that declares its realization"),
-        ({"target": "polynomial"}, "expected target to be a Kernel"),
+        ([1.0, 2.0], {}, "expected W to be a square matrix"),
+        ([[1.0, 2.0]], {}, "expected W to be a square matrix"),
+        (np.zeros((0, 0)), {}, "expected W to be a square matrix"),
+        ([[np.nan]], {}, "expected W to hold finite real numbers"),
+        ([[-np.inf]], {}, "expected W to hold finite real numbers"),
+        ([[-1.0 + 1j]], {}, "expected W to hold finite real numbers"),
+        ([["a"]], {}, "expected W to hold finite real numbers"),
+        ([[-1.0]], {"field": "quaternion"}, "expected field among"),
+        ([[-1.0]], {"time": "jumps"}, "expected time among"),
     ],
 )
-def test_perturbation_error_rejects(options, message):
-    call = {
-        "model": one_neuron(),
-        "target": kernels.Exponential(LAMBDA),
-        "radii": [0.1],
-        "generator": generator(),
-    } | options
+def test_radius_rejects(W, options, message):
     with pytest.raises(ValueError, match=message):
-        cmlib.perturbation_error(call.pop("model"), call.pop("target"), call.pop("radii"), **call)
+        cmlib.stability_radius(W, **options)
 
 
-# --- crossing
-
-
-def pole(radius: float, height: float) -> PerturbationCurve:
-    radii = np.linspace(0, 1, 101)
-    with np.errstate(divide="ignore"):
-        errors = np.where(radii < radius, height / (radius - np.minimum(radii, radius)), np.inf)
-    return PerturbationCurve(radii, errors, "worst_case", radius, False)
-
-
-def test_crossing_of_two_poles_is_their_intersection():
-    # 0.5 / (0.8 - beta) = 0.1 / (0.3 - beta) at beta = 0.07 / 0.4
-    assert crossing(pole(0.8, 0.5), pole(0.3, 0.1)) == pytest.approx(0.175, rel=1e-9)
-
-
-def test_curves_that_stay_nested_never_cross():
-    assert crossing(pole(0.5, 0.5), pole(0.8, 0.1)) == np.inf
-
-
-def test_errors_that_overflow_on_a_window_make_no_pole_at_the_stability_radius():
-    radii = np.array([0.0, 0.5, 1.0, 2.0, 400.0])
-    errors = np.array([1.0, 2.0, 3.0, 5.0, np.inf])  # finite past the radius 0.1
-    curve = PerturbationCurve(radii, errors, "worst_case", 0.1, True)
-    assert stable_perturbation_radius(curve, 2.0) == pytest.approx(0.5)
-    below = PerturbationCurve(radii, np.array([0.5, 1.0, 4.0, 8.0, np.inf]), "worst_case", 0.01, True)
-    assert 0.5 < crossing(curve, below) < 1.0
-
-
-def test_crossing_rejects_a_wider_model_that_starts_above():
-    with pytest.raises(ValueError, match="expected the wider model to start below"):
-        crossing(pole(0.5, 0.1), pole(0.5, 0.5))
-
-
-def test_crossing_does_not_mind_the_order_of_radii_and_ends_where_one_curve_ends():
-    curve, wider = pole(0.8, 0.5), pole(0.3, 0.1)
-    shuffled = PerturbationCurve(wider.radii[::-1].copy(), wider.errors[::-1].copy(), "worst_case", 0.3, False)
-    assert crossing(curve, shuffled) == pytest.approx(0.175, rel=1e-9)
-    short = PerturbationCurve(wider.radii[:11], wider.errors[:11], "worst_case", 0.3, False)  # up to 0.1
-    assert crossing(curve, short) == np.inf
-
-
-def test_an_oscillating_network_near_its_radius_is_reported_as_a_lower_bound():
-    network = models.LinearRNN([[-0.1, 1.0], [-1.0, -0.1]], [1.0, 0.0], [1.0, 0.0])
-    call = {"target": kernels.Exponential(1.0), "method": "worst_case", "generator": generator()}
-    assert not cmlib.perturbation_error(network, radii=[0.0, 0.05], **call).is_lower_bound
-    assert cmlib.perturbation_error(network, radii=[0.0999], **call).is_lower_bound
-
-
-def test_a_kernel_faster_than_the_network_is_seen():
-    network = models.LinearRNN([[-0.1]], [1.0], [1.0])
-    kernel = kernels.Sum([kernels.Exponential(1000.0)], [1000.0])
-    error = cmlib.perturbation_error(network, kernel, [0.0], generator=generator()).errors[0]
-    assert error == pytest.approx(kernels.l1_distance(kernel, kernels.Exponential(0.1)), rel=1e-6)
+def test_radius_takes_tensors_and_leaves_them_alone():
+    W = torch.tensor([[-1.0, 4.0], [0.0, -1.0]], requires_grad=True)
+    before = W.detach().clone()
+    assert cmlib.stability_radius(W) == cmlib.stability_radius(before.numpy())
+    assert torch.equal(W, before) and W.requires_grad
