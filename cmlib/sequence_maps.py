@@ -60,13 +60,13 @@ class Causal(nn.Module):
 
     def __init__(self, encoder: nn.TransformerEncoder):
         super().__init__()
-        self.encoder, self.batchfirst = encoder, encoder.layers[0].self_attn.batchfirst
+        self.encoder, self.batch_first = encoder, encoder.layers[0].self_attn.batch_first
 
     def forward(self, x: Tensor) -> Tensor:
         mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1], device=x.device, dtype=x.dtype)
-        x = x if self.batchfirst else x.transpose(0, 1)
+        x = x if self.batch_first else x.transpose(0, 1)
         y = self.encoder(x, mask=mask, is_causal=False)
-        return y if self.batchfirst else y.transpose(0, 1)
+        return y if self.batch_first else y.transpose(0, 1)
 
 
 def in_double(model: Any) -> Any:
@@ -75,7 +75,7 @@ def in_double(model: Any) -> Any:
         return model
     model = copy.deepcopy(model).cpu().double()
     if isinstance(model, nn.RNNBase):
-        return model if model.batchfirst else BatchFirst(model)
+        return model if model.batch_first else BatchFirst(model)
     if isinstance(model, nn.TransformerEncoder):
         return Causal(model)
     return model
