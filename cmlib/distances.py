@@ -7,6 +7,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from cmlib.sequence_maps import evaluating
 MOST_POINTS_PER_OCTAVE = 512
 MOST_OCTAVES = 48
 MOST_NUMBERS = 2**24  # held at once by a batch of networks: 128 MiB, some four times that with what torch needs around
+CHECKPOINTS = torch.__version__ >= (2, 5)  # the graph of one part at a time; before, there is none around vmap
 LANES = 64  # sequences that the compiled loop takes together
 
 
@@ -128,7 +130,7 @@ class SequenceDistance:
 
     One batched computation for as many networks as fit; recurrent layers of torch, which cannot be batched, go one by
     one. A diagonal RNN of one channel whose activation is piecewise linear takes a compiled loop where no gradient is
-    asked for.
+    asked for, if numba is there.
     """
 
     def __init__(self, model: nn.Module, target: Callable, inputs: Tensor, norm: str):
@@ -154,6 +156,7 @@ class SequenceDistance:
             and model.activation in PIECEWISE_LINEAR
             and self.x.shape[2] == self.y.shape[2] == 1
             and model.U.shape[1] == 1
+            and _numba() is not None
         )
 
     def __call__(self, moved: dict[str, Tensor]) -> Tensor:
@@ -165,13 +168,11 @@ class SequenceDistance:
         per_network = self.x.shape[1] * widest
         sequences = max(1, min(len(self.x), MOST_NUMBERS // per_network))
         networks = max(1, MOST_NUMBERS // (per_network * sequences)) if self.batchable else 1
+        measure = functools.partial(checkpoint, self._gaps, use_reentrant=False) if CHECKPOINTS else self._gaps
         errors = []
         for first in range(0, len(next(iter(flat.values()))), networks):
             some = {name: value[first : first + networks] for name, value in flat.items()}
-            parts = [
-                checkpoint(self._gaps, some, slice(i, i + sequences), use_reentrant=False)  # the graph of one at a time
-                for i in range(0, len(self.x), sequences)
-            ]
+            parts = [measure(some, slice(i, i + sequences)) for i in range(0, len(self.x), sequences)]
             gap, slope = (torch.stack(kind).amax(0) for kind in zip(*parts, strict=True))  # (networks, time)
             error = (gap + slope).amax(1)
             errors.append(torch.where(torch.isfinite(error), error, torch.inf))
@@ -230,11 +231,17 @@ def _plain_attention() -> Iterator[None]:
 PIECEWISE_LINEAR = {"hardtanh": (-1.0, 1.0), "relu": (0.0, np.inf), "identity": (-np.inf, np.inf)}
 
 
+def _numba() -> Any:
+    try:
+        import numba  # here, because it takes a quarter of a second to import, and the loop one to compile
+    except ImportError:  # it is optional; one that does not go with this numpy raises the same
+        return None
+    return numba
+
+
 @functools.cache
 def _compile() -> Callable:
-    import numba  # here, because it takes a quarter of a second to import, and the loop one to compile
-
-    @numba.njit(nogil=True, fastmath={"contract", "nsz"})
+    @_numba().njit(nogil=True, fastmath={"contract", "nsz"})
     def loop(x, y, scale, dt, low, high, per_dt, W, U, b, c, errors):
         blocks, time, lanes = x.shape
         gaps, slopes = np.empty((time, lanes)), np.empty((time, lanes))
