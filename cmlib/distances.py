@@ -24,7 +24,7 @@ from cmlib.sequence_maps import evaluating
 MOST_POINTS_PER_OCTAVE = 512
 MOST_OCTAVES = 48
 MOST_NUMBERS = 2**24  # held at once by a batch of networks: 128 MiB, some four times that with what torch needs around
-CHECKPOINTS = torch.__version__ >= (2, 5)  # the graph of one part at a time; before, there is none around vmap
+CHECKPOINTS = torch.__version__ >= "2.5"  # compared as versions; before, torch knows no checkpoint around vmap
 LANES = 64  # sequences that the compiled loop takes together
 
 
