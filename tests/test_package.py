@@ -160,7 +160,6 @@ def folder(tmp_path, monkeypatch):
     sys.modules.pop("models_for_the_command", None)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of matplotlib, where pyparsing is newer
 def test_report_says_what_it_found_and_writes_the_page(folder, capsys):
     assert main(["report", "models_for_the_command:network", "-o", "page.html", "--n-steps", "40"]) == 0
     said = capsys.readouterr()
