@@ -5,7 +5,7 @@ PYTEST := $(RUN) -m pytest -q -n 2 --dist loadscope
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help environment book test check site smoke paper lab drift sabotage bench update lint clean
+.PHONY: help environment book test check site smoke paper lab drift sabotage bench update lock lint clean
 
 help:  ## this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+): .*## /make \1\t/' | expand -t 14
@@ -55,9 +55,21 @@ bench: environment  ## time each fast route against its plain twin
 update: environment  ## execute what changed and put the new outputs into book/; CHAPTER=linear/plateaus for one
 	$(RUN) workflow/build.py update $(CHAPTER)
 
-lint: environment  ## check style of code and notebooks, and format of the code
+lock: environment  ## write requirements.lock anew with the newest versions; PACKAGE=ruff renews or adds one alone
+	$(RUN) -m pip install --quiet --disable-pip-version-check --target _build/uv --upgrade uv
+	@cp requirements.lock _build/requirements.lock
+	@_build/uv/bin/uv pip compile --quiet pyproject.toml --all-extras --python-version 3.11 --no-annotate --no-header \
+	  $(if $(PACKAGE),--upgrade-package $(PACKAGE),--upgrade) --output-file _build/requirements.lock >/dev/null
+	@# of what torch's build for CUDA brings, no version is pinned: other builds do without
+	@{ grep '^#' requirements.lock; sed -E '/^(nvidia|cuda)-|^triton==/d; s/\+cpu$$//' _build/requirements.lock; } >_build/lock.new
+	@mv _build/lock.new requirements.lock
+
+lint: environment  ## check style of code and notebooks, format of the code, types of the library and of the README's code
 	$(RUN) -m ruff check cmlib tests workflow benchmarks book
 	$(RUN) -m ruff format --check cmlib tests workflow benchmarks
+	@mkdir -p _build
+	$(RUN) workflow/snippets.py README.md >_build/readme.py
+	$(RUN) -m basedpyright --pythonpath .venv/bin/python cmlib _build/readme.py
 
 clean:  ## remove what was built; .venv stays
 	@rm -rf _build .snakemake cmlib-output

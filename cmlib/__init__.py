@@ -14,7 +14,7 @@ from cmlib.perturbation import PerturbationCurve, crossing, perturbation_error, 
 from cmlib.report import Report, report
 from cmlib.loading import load_model
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
 __all__ = [
     "kernels",
     "inputs",

@@ -1,15 +1,18 @@
 """The compiled loop over many perturbed networks whose step is h' = h + dt min(max(W h + U x + b, low), high)."""
 
 import functools
-import importlib.util
 from collections.abc import Callable
 
 import numpy as np
 
 
 def has_compiler() -> bool:
-    """Return whether numba, which is optional, is there."""
-    return importlib.util.find_spec("numba") is not None
+    """Return whether numba, which is optional, is there and goes with this numpy."""
+    try:
+        import numba  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 @functools.cache

@@ -5,6 +5,7 @@ Linear networks and kernels: exact, over all inputs. Any other sequence map: ove
 
 import contextlib
 import copy
+import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -25,6 +26,7 @@ from cmlib.sequence_maps import evaluate, evaluating, first
 MOST_POINTS_PER_OCTAVE = 512
 MOST_OCTAVES = 48
 MOST_NUMBERS = 2**24  # held at once by a batch of networks: 128 MiB, some four times that with what torch needs around
+CHECKPOINTS = torch.__version__ >= "2.5"  # compared as versions; before, torch knows no checkpoint around vmap
 LANES = 64  # sequences that the compiled loop takes together
 PROBED = 32  # steps on which it is compared with the model itself
 
@@ -175,13 +177,12 @@ class SequenceDistance:
         per_network = self.x.shape[1] * widest
         sequences = max(1, min(len(self.x), MOST_NUMBERS // per_network))
         networks = max(1, MOST_NUMBERS // (per_network * sequences)) if self.batchable else 1
+        # the graph of one part at a time
+        measure = functools.partial(checkpoint, self._gaps, use_reentrant=False) if CHECKPOINTS else self._gaps
         errors = []
         for at in range(0, len(next(iter(flat.values()))), networks):
             some = {name: value[at : at + networks] for name, value in flat.items()}
-            parts = [
-                checkpoint(self._gaps, some, slice(i, i + sequences), use_reentrant=False)  # the graph of one at a time
-                for i in range(0, len(self.x), sequences)
-            ]
+            parts = [measure(some, slice(i, i + sequences)) for i in range(0, len(self.x), sequences)]
             gap, slope = (torch.stack(kind).amax(0) for kind in zip(*parts, strict=True))  # (networks, time)
             error = (gap + slope).amax(1)
             errors.append(torch.where(torch.isfinite(error), error, torch.inf))

@@ -1,8 +1,10 @@
 """Loading: a model of your own from a factory and a checkpoint."""
 
+import contextlib
 import importlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import torch
 from torch import nn
 
 
-def load_model(module: str, checkpoint: Any = None) -> Any:
+def load_model(module: str, checkpoint: str | os.PathLike[str] | None = None) -> Any:
     """Return what a factory makes, with the weights of a checkpoint.
 
     Args:
@@ -21,43 +23,62 @@ def load_model(module: str, checkpoint: Any = None) -> Any:
     Raises:
         ValueError: that says which of the steps went wrong.
     """
-    package, colon, factory = str(module).partition(":")
+    package, colon, factory = module.partition(":") if isinstance(module, str) else ("", "", "")
     if not (package and colon and factory):
         raise ValueError(f'expected module="package.module:factory", got {module!r}')
+    with _working_directory_searched():
+        model = _made(package, factory)
+    if not callable(model) or isinstance(model, type):
+        got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise ValueError(f"expected {module} to return a model, got {got}")
+    if checkpoint is not None and checkpoint != "":
+        _load(model, checkpoint)
+    return model
+
+
+@contextlib.contextmanager
+def _working_directory_searched() -> Iterator[None]:
     here = os.getcwd()
     sys.path.insert(0, here)
     try:
-        found = importlib.import_module(package)
-    except (ImportError, SystemExit) as error:
-        raise ValueError(f"expected a module {package!r} that can be imported: {error}") from error
+        yield
     finally:
-        sys.path.remove(here)
+        with contextlib.suppress(ValueError):  # the module may have tidied it away
+            sys.path.remove(here)
+
+
+def _made(package: str, factory: str) -> Any:
+    # what it runs is not ours: it may raise anything
+    try:
+        found = importlib.import_module(package)
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"expected a module {package!r} that can be imported, got {_named(error)}") from error
     make = getattr(found, factory, None)
     if not callable(make):
         raise ValueError(f"expected a function or class {factory!r} in {package}, got {make!r}")
     try:
-        model = make()
-    except TypeError as error:
-        raise ValueError(f"expected {module} to work without arguments: {error}") from error
+        return make()
     except SystemExit as error:
-        raise ValueError(f"expected {module} to return a model, but it ends the process") from error
-    if not callable(model):
-        raise ValueError(f"expected {module} to return a model, got {type(model).__name__}")
-    if checkpoint:
-        _load(model, Path(checkpoint))
-    return model
+        raise ValueError(f"expected {package}:{factory} to return a model, but it ends the process") from error
+    except Exception as error:
+        raise ValueError(f"expected {package}:{factory} to work without arguments, got {_named(error)}") from error
 
 
-def _load(model: Any, path: Path) -> None:
+def _load(model: Any, checkpoint: str | os.PathLike[str]) -> None:
     if not isinstance(model, nn.Module):
         raise ValueError(f"expected an nn.Module for the checkpoint, got {type(model).__name__}")
-    if not path.is_file():
-        raise ValueError(f"expected a checkpoint, got {str(path)!r}")
+    if not isinstance(checkpoint, str | os.PathLike) or not Path(checkpoint).is_file():
+        raise ValueError(f"expected a checkpoint, got {checkpoint!r}")
+    name = Path(checkpoint).name
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and torch each have their own
-        raise ValueError(f"expected a state dict of tensors alone in {path.name}: {error}") from error
+        raise ValueError(f"expected a state dict of tensors alone in {name}, got {_named(error)}") from error
     try:
         model.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise ValueError(f"expected the weights of {type(model).__name__} in {path.name}: {error}") from error
+        raise ValueError(f"expected the weights of {type(model).__name__} in {name}, got {_named(error)}") from error
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,5 +1,6 @@
 """The engine on a tiny copy of the project: two chapters without torch, and a library of one number."""
 
+import ast
 import fcntl
 import gzip
 import importlib.util
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import nbformat
@@ -19,14 +21,17 @@ import psutil
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "workflow"))
 
 from chapters import preset_values, typed_values  # noqa: E402
+from digests import COMPUTING, versions_digest  # noqa: E402
 from notebooks import merged, read_notebook  # noqa: E402
 from scorecard import page_body, record  # noqa: E402
 from stage import with_alt_and_links, with_badges, with_banner  # noqa: E402
+from test_layout import imports, sources  # noqa: E402
 
 PARAMETERS = "rate: float = 0.5  # per unit of time\nwidths: list[int] = [2, 4]  # of the model"
 CLAIM = """from cmlib import claims, number
@@ -481,14 +486,51 @@ def test_without_network_is_one_clear_line_and_leaves_nothing(environment):
     assert (environment.folder.parent / "_build" / "environment.log").exists()
 
 
-def test_declared_dependencies_the_lock_and_the_conda_file_agree():
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = declared["optional-dependencies"]
+def declared():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def locked():
     lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
-    locked = dict(line.split("==") for line in lines if line and not line.startswith("#"))
-    for text in declared["dependencies"] + extras["book"] + extras["test"]:
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+
+def test_declared_dependencies_the_lock_and_the_conda_file_agree():
+    extras = declared()["optional-dependencies"]
+    for text in declared()["dependencies"] + sum(extras.values(), []):
         requirement = Requirement(text)
-        assert requirement.specifier.contains(locked[requirement.name]), text
+        assert requirement.specifier.contains(locked()[requirement.name]), text
     conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     assert conda["dependencies"] == ["python=3.11", "pip", {"pip": [f"-e .[{','.join(extras)}]"]}]
-    assert declared["requires-python"] == ">=3.11,<3.12"
+    assert SpecifierSet(declared()["requires-python"]).contains("3.11")
+
+
+def test_versions_that_count_are_those_of_what_the_library_and_the_chapters_import():
+    homes = packages_distributions()
+    names = {
+        name for folder in ("cmlib", "book") for _, source in sources(folder) for name in imports(ast.parse(source))
+    }
+    used = {homes[name][0] for name in names - {"cmlib"} - sys.stdlib_module_names}
+    compiler = {"llvmlite"}
+    assert {re.sub(r"[-_.]+", "-", name).lower() for name in used} | compiler == set(COMPUTING)
+    assert set(COMPUTING) <= locked().keys()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("torch==2.1", "torch==2.2", False),
+        ("numpy==1.0", "", False),
+        ("numpy==1.0\ntorch==2.1", "torch==2.1\nnumpy==1.0", True),
+        ("pytest==8.0", "pytest==9.0", True),
+        ("pytest==8.0", "pytest==8.0\nbasedpyright==1.0\ntorch-like==1.0", True),
+        ("# written", "# written again", True),
+    ],
+)
+def test_runs_depend_on_the_versions_of_what_computes_alone(tmp_path, old, new, same):
+    lock = tmp_path / "requirements.lock"
+    lock.write_text(text := "# written\nnumpy==1.0\ntorch==2.1\npytest==8.0\n")
+    before = versions_digest(tmp_path)
+    assert text.count(old) == 1
+    lock.write_text(text.replace(old, new))
+    assert (versions_digest(tmp_path) == before) is same

@@ -1,4 +1,4 @@
-"""What a run depends on, as a hash: the code executed, the library modules it uses, the lock and the values.
+"""What a run depends on, as a hash: the code executed, the library modules it uses, pinned versions and the values.
 
 Docstrings, comments and layout of code do not count, nor do times of files.
 """
@@ -14,6 +14,9 @@ from pathlib import Path
 from notebooks import code_cells, read_notebook, source, tags
 
 ROOT = Path(__file__).resolve().parent.parent
+# Whose version can move a number: what cmlib and the chapters import, and the compiler behind numba. The other pins are
+# those of the tools for tests and pages.
+COMPUTING = ("torch", "numpy", "scipy", "numba", "llvmlite", "matplotlib", "jaxtyping", "scikit-learn")
 
 
 def digest(*parts: object) -> str:
@@ -22,6 +25,12 @@ def digest(*parts: object) -> str:
 
 def content_digest(*paths: Path) -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+
+
+def versions_digest(root: Path = ROOT) -> str:
+    """Return a hash of the pinned versions that can move a number."""
+    lines = (root / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    return digest(sorted(line for line in lines if line.partition("==")[0] in COMPUTING))
 
 
 def without_docstrings(tree: ast.AST) -> str:
@@ -150,9 +159,8 @@ def chapter_digest(chapter: str, values: dict, root: Path = ROOT) -> str:
     cells = code_cells(read_notebook(root / "book" / f"{chapter}.ipynb"))
     code = "\n".join(source(cell) for cell in cells)
     tables = sorted((name, content_digest(*files)) for name, files in tables_read(code, root).items())
-    lock = content_digest(root / "requirements.lock")
     seen = [(source(cell), tags(cell)) for cell in cells]
-    return digest(seen, library_digest(code, root), lock, values, tables)
+    return digest(seen, library_digest(code, root), versions_digest(root), values, tables)
 
 
 def tables_read(code: str, root: Path = ROOT) -> dict[str, list[Path]]:
@@ -245,4 +253,4 @@ def ensemble_digest(code: str, name: str, root: Path = ROOT) -> str:
     library = library_digest(
         needed, root, without=("chapter.ensembles", "chapter.claims", "chapter.figures", "chapter.movable")
     )
-    return digest(without_docstrings(ast.parse(needed)), library, content_digest(root / "requirements.lock"))
+    return digest(without_docstrings(ast.parse(needed)), library, versions_digest(root))
