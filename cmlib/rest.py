@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cmlib.models.recurrent import RecurrentModel, radius_of_weight
 from cmlib.sequence_maps import BatchFirst, evaluating
+from cmlib.stability import stability_radius
 
 SETTLE = 20_000  # steps without input within which a recurrent layer has to come to rest
 

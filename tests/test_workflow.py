@@ -81,7 +81,7 @@ def built(tmp_path_factory):
     (project / "cmlib").mkdir()
     (project / "cmlib" / "__init__.py").write_text("")
     (project / "cmlib" / "number.py").write_text("NUMBER = 0.25\n")
-    shutil.copy(ROOT / "cmlib" / "claims.py", project / "cmlib")
+    shutil.copy(ROOT / "cmlib" / "chapter" / "claims.py", project / "cmlib")
     write_chapter(project, "one", CLAIM.format(id="one", bound=1), prose="It measures {claim}`one`.")
     write_chapter(project, "two", CLAIM.format(id="two", bound=1))
     done = run(project, "book")

@@ -250,7 +250,5 @@ READING = ("chapter.ensembles", "chapter.claims", "chapter.figures", "chapter.mo
 def ensemble_digest(code: str, name: str, root: Path = ROOT) -> str:
     """Return the address of an ensemble's rows, whatever else its chapter computes."""
     needed = slice_of(code, name, sizes=False)
-    library = library_digest(
-        needed, root, without=("chapter.ensembles", "chapter.claims", "chapter.figures", "chapter.movable")
-    )
+    library = library_digest(needed, root, without=READING)
     return digest(without_docstrings(ast.parse(needed)), library, versions_digest(root))
