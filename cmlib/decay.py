@@ -19,6 +19,11 @@ class Decay:
         rival_r2: the share of the other; 0 for a power that earlier values rule out.
         window: first and last time used.
         floor: the level below which values were not used.
+
+    >>> curve = cmlib.memory_function(models.LinearRNN([-0.5], [1.0], [1.0]), 40)
+    >>> found = cmlib.decay(curve)
+    >>> found.kind, round(found.rate, 3)
+    ('exponential', 0.5)
     """
 
     kind: str
@@ -53,7 +58,15 @@ def decay(curve: MemoryCurve) -> Decay:
     Args:
         curve: at least 16 lags.
 
+    Raises:
+        ValueError: unless times are >= 0 and increase, and values are >= 0 and finite, one for each.
+
     Reference: wang2024inverse, Def. 3.1
+
+    >>> t = np.geomspace(1.0, 1e4, 64)
+    >>> found = cmlib.decay(cmlib.MemoryCurve(t, (1 + t) ** -1.5, "heaviside"))
+    >>> found.kind, round(found.exponent, 1)
+    ('polynomial', 1.5)
     """
     t, M = np.asarray(curve.t, dtype=float), np.asarray(curve.values, dtype=float)
     if t.ndim != 1 or t.shape != M.shape or len(t) < 16 or t[0] < 0 or (np.diff(t) <= 0).any():
