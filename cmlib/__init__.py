@@ -13,6 +13,7 @@ from cmlib.stability import stability_radius
 from cmlib.perturbation import PerturbationCurve, crossing, perturbation_error, stable_perturbation_radius
 from cmlib.report import Report, report
 from cmlib.loading import load_model
+from cmlib import sequence_maps, testing
 
 __version__ = "0.2.0"
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "inputs",
     "targets",
     "parameterizations",
+    "sequence_maps",
     "models",
     "ExponentialSum",
     "exponential_sum",
@@ -42,4 +44,5 @@ __all__ = [
     "Report",
     "report",
     "load_model",
+    "testing",
 ]

@@ -22,6 +22,11 @@ class Decay:
         rival_r2: the share of the other; 0 for a power that earlier values rule out.
         window: first and last time used.
         floor: the level below which values were not used.
+
+    >>> curve = cmlib.memory_function(models.LinearRNN([-0.5], [1.0], [1.0]), 40)
+    >>> found = cmlib.decay(curve)
+    >>> found.kind, round(found.rate, 3)
+    ('exponential', 0.5)
     """
 
     kind: str
@@ -56,7 +61,15 @@ def decay(curve: Curve) -> Decay:
     Args:
         curve: at least 16 lags.
 
+    Raises:
+        ValueError: unless times are >= 0 and increase, and values are >= 0 and finite, one for each.
+
     Reference: wang2024inverse, Def. 3.1
+
+    >>> t = np.geomspace(1.0, 1e4, 64)
+    >>> found = cmlib.decay(cmlib.MemoryCurve(t, (1 + t) ** -1.5, "heaviside"))
+    >>> found.kind, round(found.exponent, 1)
+    ('polynomial', 1.5)
     """
     if not (hasattr(curve, "t") and hasattr(curve, "values") and hasattr(curve, "floor")):
         raise ValueError(f"expected a MemoryCurve, got {curve!r}")

@@ -1,7 +1,7 @@
 """Input sequences that probe a memory: (batch, time, d_in) torch tensors.
 
 Time 0 is at index `history`; the `history` steps before it are part of the sequence, so that it has
-history + n_steps steps in all.
+history + n_steps steps in all. Amplitudes have the unit of the model's input.
 """
 
 import math
@@ -47,14 +47,21 @@ def heaviside(
     dtype: torch.dtype = torch.float64,
     device: Any = None,
 ) -> Inputs:
-    """Return x_t = amplitude for t >= 0 and 0 before.
+    """Return x_t = amplitude for t >= 0 and 0 before, (batch, history + n_steps, d_in).
 
     Args:
         n_steps: steps from time 0 on, >= 1.
         amplitude: a number, (d_in,) or (batch, d_in).
         history: steps before time 0, >= 0.
+        dtype, device: of the tensor.
+
+    Raises:
+        ValueError: on counts out of range, or an amplitude that is not finite or has another shape.
 
     Reference: wang2024inverse, Def. 3.1
+
+    >>> inputs.heaviside(2, 0.5, history=1).flatten().tolist()
+    [0.0, 0.5, 0.5]
     """
     n_steps, history = count("n_steps", n_steps), count("history", history, at_least=0)
     return _gated(history, history + n_steps, history + n_steps, amplitude, dtype, device)
@@ -74,8 +81,15 @@ def impulse(
         n_steps: steps from time 0 on, >= 1.
         amplitude: a number, (d_in,) or (batch, d_in).
         history: steps before time 0, >= 0.
+        dtype, device: of the tensor, (batch, history + n_steps, d_in).
+
+    Raises:
+        ValueError: on counts out of range, or an amplitude that is not finite or has another shape.
 
     Reference: wang2024inverse, App. F
+
+    >>> inputs.impulse(2, [[1.0], [10.0]], history=1)[..., 0].tolist()
+    [[0.0, 1.0, 0.0], [0.0, 10.0, 0.0]]
     """
     n_steps, history = count("n_steps", n_steps), count("history", history, at_least=0)
     return _gated(history, history + 1, history + n_steps, amplitude, dtype, device)
@@ -95,8 +109,15 @@ def removed(
         n_steps: steps from time 0 on, >= 1.
         amplitude: a number, (d_in,) or (batch, d_in).
         history: steps before time 0, >= 1; enough of them to bring the system to rest.
+        dtype, device: of the tensor, (batch, history + n_steps, d_in).
+
+    Raises:
+        ValueError: on counts out of range, or an amplitude that is not finite or has another shape.
 
     Reference: wang2024inverse, App. F
+
+    >>> inputs.removed(2, history=3).flatten().tolist()
+    [1.0, 1.0, 1.0, 0.0, 0.0]
     """
     n_steps, history = count("n_steps", n_steps), count("history", history)
     return _gated(0, history, history + n_steps, amplitude, dtype, device)
@@ -119,8 +140,16 @@ def white_noise(
         batch, d_in: sizes, >= 1.
         dt: time per step, > 0.
         generator: of the numbers, which are drawn on its device, then moved; None takes one with seed 0.
+        dtype, device: of the tensor, (batch, n_steps, d_in).
+
+    Raises:
+        ValueError: on counts below 1, dt <= 0, or a generator that is none of torch.
 
     Reference: li2021curse, Sec. 5
+
+    >>> x = inputs.white_noise(4000, dt=0.25, generator=torch.Generator().manual_seed(1))
+    >>> tuple(x.shape), bool(abs(x.var() - 4) < 0.54)  # six standard deviations of a sample variance
+    ((1, 4000, 1), True)
     """
     n_steps = count("n_steps", n_steps)
     batch, d_in = count("batch", batch), count("d_in", d_in)

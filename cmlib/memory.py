@@ -28,6 +28,12 @@ class MemoryCurve:
         values: (n_steps,), supremum over the amplitudes of |dy/dt| / |x|, or of |y| / |x| for impulses.
         inputs: "heaviside", "impulse" or "removed".
         floor: what the rounding of the outputs in their dtype alone can make of `values`.
+
+    Reference: wang2024inverse, Def. 3.1
+
+    >>> t = np.arange(100.0)  # a curve of your own
+    >>> cmlib.decay(cmlib.MemoryCurve(t, np.exp(-t / 5), "impulse")).kind
+    'exponential'
     """
 
     t: Float[np.ndarray, " n_steps"]
@@ -54,7 +60,7 @@ def memory_function(
     Args:
         seq_map: (batch, time, d_in) -> (batch, time, d_out), or a tuple headed by that.
         n_steps: number of lags.
-        dt: time per step.
+        dt: time per step, > 0.
         d_in: number of input channels.
         inputs: "heaviside", "impulse" or "removed" (x until t = 0, then 0).
         amplitudes: (n, d_in) or (n,), the x tried; None tries +-0.1, 1 and 10 along each channel and the diagonal.
@@ -65,6 +71,11 @@ def memory_function(
         ValueError: on bad input, a map of other shapes, or outputs that are not finite.
 
     Reference: wang2024inverse, Def. 3.1 and Apps F, G
+
+    >>> model = models.LinearRNN([-0.5], [1.0], [1.0])
+    >>> curve = cmlib.memory_function(model, 3)
+    >>> curve.t.tolist(), curve.values.round(3).tolist()  # 2 (e^{-t/2} - e^{-(t+1)/2})
+    ([0.0, 1.0, 2.0], [0.787, 0.477, 0.289])
     """
     one_of("inputs", inputs, INPUTS)
     n_steps, d_in, dt = count("n_steps", n_steps), count("d_in", d_in), positive("dt", dt)

@@ -30,6 +30,11 @@ class Parameterization(Protocol):
         time: "flow", where stable means eigenvalues of real part < 0, or "steps", where it means modulus < 1.
 
     Reference: wang2024stablessm, Def. 3.4
+
+    >>> isinstance(parameterizations.exp, parameterizations.Parameterization), parameterizations.exp.stable
+    (True, True)
+    >>> parameterizations.exp.right_inverse(torch.tensor([-1.0])).tolist()  # e^0 = 1
+    [0.0]
     """
 
     stable: bool
@@ -37,7 +42,7 @@ class Parameterization(Protocol):
     time: str
 
     def __call__(self, w: ArrayLike) -> Any:
-        """Return f(w)."""
+        """Return f(w), of a flow per unit of time."""
 
     def right_inverse(self, value: ArrayLike) -> Any:
         """Return a raw weight w with f(w) = value, or with f(w) nearest to it, and then warn."""
@@ -50,8 +55,14 @@ class _OfEigenvalues(nn.Module):
     def right_inverse(self, value: ArrayLike) -> Values:
         """Return the raw weight of the nearest eigenvalue that one reaches: what torch starts from when it registers.
 
+        Args:
+            value: eigenvalues of any shape, per unit of time; those out of reach are warned of.
+
         Raises:
-            ValueError: unless values are finite. Those out of reach are warned of.
+            ValueError: unless all are finite.
+
+        >>> parameterizations.Exp().right_inverse([-1.0, -1.0]).tolist()
+        [0.0, 0.0]
         """
         xp, wanted = namespace(value)
         if not xp.isfinite(wanted).all():
@@ -77,19 +88,27 @@ class Direct(_OfEigenvalues):
 
     Reference: wang2024stablessm, Def. 3.4
 
-    >>> Direct()(-0.5)
-    -0.5
+    >>> f = parameterizations.Direct()
+    >>> f.stable, [float(v) for v in (f(0.5), f.inverse(0.5), f.derivative(0.5))]
+    (False, [0.5, 0.5, 1.0])
     """
 
     stable, acts_on = False, "both"
 
     def forward(self, w: ArrayLike) -> Values:
+        """Return w."""
         return namespace(w)[1][()]
 
     def inverse(self, eigenvalue: ArrayLike) -> Values:
+        """Return lambda.
+
+        Raises:
+            ValueError: unless all are finite.
+        """
         return self._below_zero(eigenvalue)[1][()]
 
     def derivative(self, w: ArrayLike) -> Values:
+        """Return d lambda / dw = 1."""
         xp, w = namespace(w)
         return xp.ones_like(w)[()]
 
@@ -98,17 +117,28 @@ class Exp(_OfEigenvalues):
     """lambda = -e^w.
 
     Reference: wang2024stablessm, Def. 3.4
+
+    >>> f = parameterizations.Exp()
+    >>> [round(float(v), 3) for v in (f(1.0), f.inverse(-1.0), f.derivative(1.0))]
+    [-2.718, 0.0, -2.718]
     """
 
     def forward(self, w: ArrayLike) -> Values:
+        """Return -e^w."""
         xp, w = namespace(w)
         return -xp.exp(w)
 
     def inverse(self, eigenvalue: ArrayLike) -> Values:
+        """Return w = log(-lambda).
+
+        Raises:
+            ValueError: unless all are finite and < 0.
+        """
         xp, eigenvalue = self._below_zero(eigenvalue)
         return xp.log(-eigenvalue)
 
     def derivative(self, w: ArrayLike) -> Values:
+        """Return d lambda / dw = lambda."""
         return self(w)
 
 
@@ -118,17 +148,28 @@ class Softplus(_OfEigenvalues):
     Not torch.nn.functional.softplus, which returns w itself above 20 and so is off by 2e-9 there.
 
     Reference: wang2024stablessm, Def. 3.4
+
+    >>> f = parameterizations.Softplus()
+    >>> [round(float(v), 3) for v in (f(0.0), f.inverse(-1.0), f.derivative(0.0))]
+    [-0.693, 0.541, -0.5]
     """
 
     def forward(self, w: ArrayLike) -> Values:
+        """Return -log(1 + e^w)."""
         xp, w = namespace(w)
         return -xp.logaddexp(w, xp.zeros_like(w))
 
     def inverse(self, eigenvalue: ArrayLike) -> Values:
+        """Return w = log(e^{-lambda} - 1).
+
+        Raises:
+            ValueError: unless all are finite and < 0.
+        """
         xp, eigenvalue = self._below_zero(eigenvalue)
         return xp.log(-xp.expm1(eigenvalue)) - eigenvalue
 
     def derivative(self, w: ArrayLike) -> Values:
+        """Return d lambda / dw = -1 / (1 + e^{-w})."""
         xp, w = namespace(w)
         return -(torch.sigmoid if xp is torch else special.expit)(w)
 
@@ -140,7 +181,14 @@ class InverseSquare(_OfEigenvalues):
         a: > 0.
         b: >= 0; the default 0.5 reaches no further than lambda = -2.
 
+    Raises:
+        ValueError: unless a > 0 and b >= 0 are finite.
+
     Reference: wang2024stablessm, Thm 3.6
+
+    >>> f = parameterizations.InverseSquare()
+    >>> [float(v) for v in (f(0.0), f.inverse(-2.0), f.derivative(0.0))]
+    [-2.0, 0.0, 0.0]
     """
 
     def __init__(self, a: Number = 1.0, b: Number = 0.5):
@@ -152,10 +200,16 @@ class InverseSquare(_OfEigenvalues):
         return f"a={self.a:g}, b={self.b:g}"
 
     def forward(self, w: ArrayLike) -> Values:
+        """Return -1 / (a w^2 + b)."""
         _, w = namespace(w)
         return -1.0 / (self.a * w**2 + self.b)
 
     def inverse(self, eigenvalue: ArrayLike) -> Values:
+        """Return w = sqrt((-1 / lambda - b) / a).
+
+        Raises:
+            ValueError: unless all lie in [-1/b, 0).
+        """
         xp, checked = self._below_zero(eigenvalue)
         square = -1.0 / checked - self.b
         if not (square >= -4 * xp.finfo(square.dtype).eps * self.b).all():  # -1/b itself may round below 0
@@ -163,6 +217,7 @@ class InverseSquare(_OfEigenvalues):
         return xp.sqrt(xp.where(square > 0, square, xp.zeros_like(square)) / self.a)
 
     def derivative(self, w: ArrayLike) -> Values:
+        """Return d lambda / dw = 2 a w lambda^2."""
         _, w = namespace(w)
         return 2.0 * self.a * w / (self.a * w**2 + self.b) ** 2
 
@@ -173,15 +228,25 @@ class Dissipative(nn.Module):
     It reaches every W with d|h|^2/dt < 0 along dh/dt = Wh. For diagonal M it is `exp`; -e^M of any M is not stable.
 
     Reference: wang2024inverse, Fig. 4, for matrices
+
+    >>> f, W = parameterizations.Dissipative(), torch.tensor([[-1.0, 3.0], [-3.0, -1.0]], dtype=torch.float64)
+    >>> M = f.inverse(W)
+    >>> torch.allclose(f(M), W), torch.allclose(f.right_inverse(W), M)
+    (True, True)
     """
 
     stable, acts_on, time = True, "matrices", "flow"
 
     def forward(self, M: Float[Tensor, "*batch m m"]) -> Float[Tensor, "*batch m m"]:
+        """Return W = K - e^S of one matrix M or a batch of them."""
         return (M - M.mT) / 2 - matrix_exponential((M + M.mT) / 2)
 
     def inverse(self, W: ArrayLike) -> Tensor:
-        """Return M of a single matrix W, as a tensor like it."""
+        """Return M of a single matrix W, (m, m), as a tensor like it.
+
+        Raises:
+            ValueError: unless W is real, square and finite, and W + W^T has eigenvalues < 0.
+        """
         matrix = square_matrix("W", W)
         largest = linalg.eigvalsh((matrix + matrix.T) / 2)[-1]
         if largest >= 0:
@@ -189,7 +254,11 @@ class Dissipative(nn.Module):
         return self._of(matrix, W)
 
     def right_inverse(self, W: ArrayLike) -> Tensor:
-        """Return M of the nearest matrix that one gives; it is warned of where that is not W."""
+        """Return M of the nearest matrix that one gives; it is warned of where that is not W.
+
+        Raises:
+            ValueError: unless W is real, square and finite.
+        """
         matrix = square_matrix("W", W)
         _warn_of(int((linalg.eigvalsh((matrix + matrix.T) / 2) >= 0).sum()), "eigenvalues of W + W^T", self)
         return self._of(matrix, W)
@@ -213,16 +282,26 @@ def matrix_exponential(A: Float[Tensor, "*batch m m"]) -> Float[Tensor, "*batch 
 
     torch 2.13 takes a wrong coefficient for one small matrix alone, off by 1e-10 (pytorch issue 196592); a batch of
     two or more goes another way, so the first matrix goes in twice.
+
+    >>> parameterizations.matrix_exponential(torch.tensor([[0.0, 1.0], [0.0, 0.0]])).tolist()
+    [[1.0, 1.0], [0.0, 1.0]]
     """
     batch = A.reshape(-1, *A.shape[-2:])
     return torch.linalg.matrix_exp(torch.cat([batch, batch[:1]]))[:-1].reshape(A.shape)
 
 
 def checked(parameterization: Any, W: Tensor) -> nn.Module:
-    """Return the parameterization of a raw weight W, (m,) a diagonal or (m, m) dense.
+    """Return the parameterization of a raw weight W once it is seen to fit: what a model's constructor asks.
+
+    Args:
+        parameterization: an nn.Module without weights that is a Parameterization of a flow.
+        W: (m,) a diagonal or (m, m) dense.
 
     Raises:
         ValueError: for what declares nothing, or acts on diagonals where W is dense, or the other way round.
+
+    >>> parameterizations.checked(parameterizations.exp, torch.zeros(3))
+    Exp()
     """
     if not (isinstance(parameterization, nn.Module) and isinstance(parameterization, Parameterization)):
         known = "an nn.Module that declares stable, acts_on and time, such as parameterizations.exp"

@@ -43,6 +43,13 @@ class PerturbationCurve:
             its linearisation at rest; inf for a stable parameterization, nan for one that is not known.
         is_lower_bound: True where errors come from sampled directions alone or from given inputs, or where perturbed
             modes may oscillate faster than the grid of times follows.
+
+    Reference: wang2024inverse, Def. 3.4
+
+    >>> model, options = models.LinearRNN([-0.5], [1.0], [1.0]), {"method": "worst_case", "weights": ["W"]}
+    >>> curve = cmlib.perturbation_error(model, kernels.Exponential(0.5), [0.1, 0.6], **options)
+    >>> curve.errors.round(3).tolist(), curve.stability_radius, curve.is_lower_bound
+    ([0.5, inf], 0.5, False)
     """
 
     radii: Float[np.ndarray, " n_radii"]
@@ -63,6 +70,7 @@ class PerturbationCurve:
 
     @property
     def stability_radius(self) -> float:
+        """Distance of the raw recurrent weight from instability, spectral norm."""
         # of a large dense weight it takes longer than all the errors, and not everybody asks
         return self._radius() if callable(self._radius) else self._radius
 
@@ -107,6 +115,11 @@ def perturbation_error(
         ValueError: on bad radii, names or inputs, or a model without a realization where there are no inputs.
 
     Reference: wang2024inverse, Defs 3.4 and 3.7
+
+    >>> model = models.LinearRNN([-0.5], [1.0], [1.0])
+    >>> curve = cmlib.perturbation_error(model, kernels.Exponential(0.5), [0.0, 0.1], method="worst_case")
+    >>> curve.errors.round(3).tolist()  # (1 + beta)^2 / (1/2 - beta) - 2
+    [0.0, 1.025]
     """
     radii = np.atleast_1d(real_array("radii", radii))
     if radii.ndim != 1 or not radii.size or (radii < 0).any():
@@ -168,7 +181,16 @@ def crossing(curve: Curve, wider: Curve) -> float:
         curve: perturbation curve of the narrower model.
         wider: perturbation curve of the wider model, with a smaller error at its first radius.
 
+    Raises:
+        ValueError: if the wider model does not start below the narrower one.
+
     Reference: wang2024inverse, Fig. 1b
+
+    >>> radii = np.array([0.0, 0.3])
+    >>> narrow = cmlib.PerturbationCurve(radii, np.array([0.5, 0.5]), "random", np.inf, True)
+    >>> wide = cmlib.PerturbationCurve(radii, np.array([0.25, 1.0]), "random", np.inf, True)
+    >>> round(cmlib.crossing(narrow, wide), 3)  # 1/E falls from 4 to 1, and is 2 for the other
+    0.2
     """
     _checked(curve), _checked(wider)
     first, last = max(min(curve.radii), min(wider.radii)), min(max(curve.radii), max(wider.radii))
@@ -194,7 +216,14 @@ def stable_perturbation_radius(curve: Curve, level: Number | None = None) -> flo
         curve: of one model.
         level: > 0; None takes twice the error at the smallest radius.
 
+    Raises:
+        ValueError: unless the level is finite and > 0.
+
     Reference: wang2024inverse, Def. 3.5
+
+    >>> curve = cmlib.PerturbationCurve(np.array([0.0, 0.1, 0.2]), np.array([1.0, 2.0, 4.0]), "random", np.inf, True)
+    >>> round(cmlib.stable_perturbation_radius(curve), 3)
+    0.1
     """
     _checked(curve)
     order = np.argsort(curve.radii)

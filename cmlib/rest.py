@@ -24,6 +24,10 @@ class Rest:
             the linearised step have to be below 1 in size.
         rate: slowest, per unit of time or per step; negative where rest is unstable. Of an RNN, that of Euler's steps.
         radius: distance of that matrix from instability, spectral norm, complex; inf for a stable parameterization.
+
+    >>> rest = cmlib.report(models.LinearRNN([-0.5], [1.0], [1.0]), n_steps=32, n_directions=1).rest
+    >>> rest.kind, round(rest.rate, 3), round(rest.radius, 3)
+    ('flow', 0.5, 0.5)
     """
 
     kind: str

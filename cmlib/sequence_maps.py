@@ -9,12 +9,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+# the rest is for the probes of the library
+__all__ = ["SequenceMap", "evaluate", "linear_scan", "causal_convolution"]
+
 
 @runtime_checkable
 class SequenceMap(Protocol):
     """A callable (batch, time, d_in) -> (batch, time, d_out), or to a tuple headed by that; sequences are independent.
 
     `cmlib.testing.check_sequence_map` tells whether one is causal, and keeps nothing from call to call.
+
+    Reference: wang2024inverse, Def. 2.1
+
+    >>> layer = torch.nn.GRU(1, 2, batch_first=True)
+    >>> isinstance(layer, sequence_maps.SequenceMap), isinstance(inputs.impulse(3), sequence_maps.SequenceMap)
+    (True, False)
     """
 
     def __call__(self, x: Tensor) -> Any:
@@ -27,10 +36,18 @@ def first(y: Any) -> Any:
 
 
 def evaluate(seq_map: Any, x: Tensor) -> Tensor:
-    """Return the outputs (batch, time, d_out) of a map that is left in the mode in which it was.
+    """Return the outputs (batch, time, d_out) of a map, without gradients, and leave it in the mode in which it was.
+
+    Args:
+        seq_map: (batch, time, d_in) -> (batch, time, d_out), or a tuple headed by that.
+        x: (batch, time, d_in).
 
     Raises:
-        ValueError: on outputs of another shape, or that are not finite.
+        ValueError: on what is no map, refuses x, or gives outputs of another shape or that are not finite.
+
+    >>> layer = torch.nn.Dropout(0.5)
+    >>> sequence_maps.evaluate(layer, inputs.heaviside(3)).flatten().tolist(), layer.training
+    ([1.0, 1.0, 1.0], True)
     """
     if not callable(seq_map):
         raise ValueError(f"expected a map (batch, time, d_in) -> (batch, time, d_out), got {seq_map!r}")
@@ -142,7 +159,14 @@ def channels_of(model: Any) -> int:
 def linear_scan(A: Float[Tensor, "batch time m"], drive: Float[Tensor, "batch time m"]) -> Tensor:
     """Return h_k = A_k h_{k-1} + drive_k from h_{-1} = 0, in log2(time) steps that double what each h has seen.
 
+    Args:
+        A, drive: (batch, time, m).
+
     Reference: blelloch1990prefix
+
+    >>> drive = inputs.heaviside(4)
+    >>> sequence_maps.linear_scan(torch.full_like(drive, 0.5), drive).flatten().tolist()
+    [1.0, 1.5, 1.75, 1.875]
     """
     h, reach = drive, 1
     while reach < drive.shape[1]:
@@ -153,7 +177,16 @@ def linear_scan(A: Float[Tensor, "batch time m"], drive: Float[Tensor, "batch ti
 
 
 def causal_convolution(weights: Float[Tensor, "*channels time"], x: Float[Tensor, "batch *channels time"]) -> Tensor:
-    """Return y_k = sum_{j <= k} weights_j x_{k-j}, by FFT."""
+    """Return y_k = sum_{j <= k} weights_j x_{k-j}, by FFT.
+
+    Args:
+        weights: (*channels, time).
+        x: (batch, *channels, time); time comes last here.
+
+    >>> x = torch.tensor([[1.0, 0.0, 2.0]])
+    >>> sequence_maps.causal_convolution(torch.tensor([1.0, 0.5, 0.25]), x).round(decimals=3).tolist()
+    [[1.0, 0.5, 2.25]]
+    """
     n = x.shape[-1]
     length = 2 * n  # zero padding keeps the circular product causal
     return torch.fft.irfft(torch.fft.rfft(weights, length) * torch.fft.rfft(x, length), length)[..., :n]

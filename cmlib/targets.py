@@ -19,7 +19,16 @@ class LinearFunctional:
         kernel: the memory kernel rho.
         dt: time step, > 0.
 
+    Raises:
+        ValueError: unless the kernel is one and dt > 0.
+
     Reference: wang2024inverse, eq. (3)
+
+    >>> target = targets.LinearFunctional(kernels.Exponential(1.0), dt=0.5)
+    >>> target.weights(2).round(3).tolist()  # 1 - e^{-1/2}, e^{-1/2} - e^{-1}
+    [0.393, 0.239]
+    >>> [round(y, 3) for y in target(inputs.heaviside(3)).flatten().tolist()]
+    [0.393, 0.632, 0.777]
     """
 
     kernel: KernelLike
@@ -36,7 +45,11 @@ class LinearFunctional:
         return -np.diff(self.kernel.tail(self.dt * np.arange(n + 1)))
 
     def __call__(self, x: Tensor) -> Float[Tensor, "batch time 1"]:
-        """Map (batch, time, 1) to (batch, time, 1); output k is H at time (k + 1) dt."""
+        """Map (batch, time, 1) to (batch, time, 1); output k is H at time (k + 1) dt.
+
+        Raises:
+            ValueError: on inputs of another shape, or that are no floating-point numbers.
+        """
         if x.ndim != 3 or x.shape[-1] != 1:
             raise ValueError(f"expected an input of shape (batch, time, 1), got {tuple(x.shape)}")
         if not x.is_floating_point():

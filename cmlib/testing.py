@@ -33,6 +33,12 @@ def check_sequence_map(seq_map: Any, d_in: Count = 1, n_steps: Count = 32) -> No
 
     Raises:
         AssertionError: that says what is not so.
+        ValueError: on d_in or n_steps below 1.
+
+    >>> testing.check_sequence_map(lambda x: x.cumsum(1))
+    >>> testing.check_sequence_map(lambda x: x.flip(1), n_steps=4)
+    Traceback (most recent call last):
+    AssertionError: expected a causal model, but its output at step 0 depends on the input at step 2
     """
     x = _noise(count("n_steps", n_steps), count("d_in", d_in))
     try:
@@ -57,6 +63,12 @@ def check_recurrent_model(model: Any, n_steps: Count = 48) -> None:
 
     Raises:
         AssertionError: that says what is not so.
+        ValueError: on n_steps below 1.
+
+    >>> testing.check_recurrent_model(models.RNN([[-1.0]], [1.0], [1.0], dt=0.1))
+    >>> testing.check_recurrent_model(torch.nn.Linear(1, 1))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    AssertionError: not an nn.Module that declares recurrent_weight, ...
     """
     missing = [name for name in DECLARED if not hasattr(model, name)]
     assert isinstance(model, nn.Module) and not missing, f"not an nn.Module that declares {', '.join(missing)}"
@@ -135,6 +147,13 @@ def check_parameterization(parameterization: Any, raw: Tensor | None = None) -> 
 
     Raises:
         AssertionError: that says what is not so.
+
+    Reference: wang2024stablessm, Def. 3.4
+
+    >>> testing.check_parameterization(parameterizations.softplus)
+    >>> testing.check_parameterization(torch.nn.Identity())
+    Traceback (most recent call last):
+    AssertionError: not an nn.Module that declares stable, acts_on, time, right_inverse
     """
     missing = [name for name in ("stable", "acts_on", "time", "right_inverse") if not hasattr(parameterization, name)]
     found = isinstance(parameterization, nn.Module) and isinstance(parameterization, Parameterization)

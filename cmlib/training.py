@@ -24,13 +24,24 @@ class FitResult:
         losses: (steps + 1, n_models), mean squared error before each step, on the sequences of that step, and after the
             last; a model that stopped earlier keeps its last.
         models: the trained copies.
+
+    >>> result = cmlib.FitResult(np.array([[1.0], [0.9], [0.05]]), [])
+    >>> result.first_below(0.1).tolist()
+    [2.0]
+    >>> length, start = result.plateaus()
+    >>> length.tolist(), start.tolist()
+    ([2], [0])
     """
 
     losses: Float[np.ndarray, "steps_and_one n_models"]
     models: list
 
     def first_below(self, fraction: Number) -> Float[np.ndarray, " n_models"]:
-        """Return for each model the first step at which its loss is below fraction times its first; inf if none."""
+        """Return for each model the first step at which its loss is below fraction times its first; inf if none.
+
+        Raises:
+            ValueError: unless the fraction is > 0.
+        """
         below = self.losses < positive("fraction", fraction) * self.losses[0]
         return np.where(below.any(0), below.argmax(0), np.inf)
 
@@ -90,7 +101,16 @@ def fit(
         generator: of the order of the sequences; None takes one with seed 0.
         until: loss at which a model stops; those trained side by side stop together.
 
+    Raises:
+        ValueError: on models that differ in more than weights, data of other shapes, or settings out of range.
+
     Reference: li2021curse, Sec. 5; liu1989limited (lbfgs)
+
+    >>> x = inputs.impulse(20)
+    >>> y = targets.LinearFunctional(kernels.Exponential(0.3))(x)
+    >>> result = cmlib.fit(models.LinearRNN([-1.0], [1.0], [1.0]), x, y, steps=50, optimizer="lbfgs", until=1e-12)
+    >>> round(result.models[0].W.item(), 3)
+    -0.3
     """
     models = [models] if isinstance(models, nn.Module) else list(models)
     if not models or not all(isinstance(model, nn.Module) for model in models):

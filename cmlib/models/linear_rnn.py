@@ -23,7 +23,16 @@ class LinearRNN(nn.Module):
         discretization: "zoh" (exact for inputs held over a step) or "euler".
         parameterization: of eigenvalues for a diagonal W, of matrices for a dense one.
 
+    Raises:
+        ValueError: on weights that do not fit one another, dt <= 0, or a parameterization of another kind.
+
     Reference: wang2024inverse, eq. (1); li2021curse, Sec. 3
+
+    >>> model = models.LinearRNN([-1.0, -2.0], [1.0, 1.0], [2.0, -1.0])  # rho(t) = 2 e^{-t} - e^{-2t}
+    >>> [round(rho, 3) for rho in model.kernel([0.0, 1.0]).tolist()]
+    [1.0, 0.6]
+    >>> round(model(inputs.heaviside(40))[0, -1, 0].item(), 3)  # the area under rho
+    1.5
     """
 
     recurrent_weight, input_weight, readout_weight, bias_weight = "W", "U", "c", None
@@ -54,23 +63,36 @@ class LinearRNN(nn.Module):
 
     @property
     def diagonal(self) -> bool:
+        """Whether W has shape (m,)."""
         return self.W.ndim == 1
 
     def recurrent(self) -> Float[Tensor, "m m"]:
-        """Return the recurrent weight as a matrix, whatever its parameterization."""
+        """Return the recurrent weight as a matrix, whatever its parameterization.
+
+        >>> models.LinearRNN([0.0], [1.0], [1.0], parameterization=parameterizations.exp).recurrent().tolist()
+        [[-1.0]]
+        """
         W = self.parameterization(self.W)
         return torch.diag(W) if self.diagonal else W
 
     def linearization(self) -> Float[Tensor, "m m"]:
-        """Return A of dh/dt = A h without input: the recurrent weight."""
+        """Return A of dh/dt = A h without input: the recurrent weight.
+
+        >>> models.LinearRNN([-1.0], [1.0], [1.0]).linearization().tolist()
+        [[-1.0]]
+        """
         return self.recurrent()
 
     def realization(self) -> tuple[Float[Tensor, "m m"], Float[Tensor, " m"], Float[Tensor, " m"]]:
-        """Return (W, U, c) of the memory kernel c^T e^{Wt} U."""
+        """Return (W, U, c) of the memory kernel c^T e^{Wt} U.
+
+        >>> [v.tolist() for v in models.LinearRNN([-1.0], [2.0], [3.0]).realization()]
+        [[[-1.0]], [2.0], [3.0]]
+        """
         return self.recurrent(), self.U, self.c
 
     def kernel(self, t: ArrayLike) -> Float[Tensor, " time"]:
-        """Return c^T e^{Wt} U at times t >= 0 of shape (time,)."""
+        """Return rho(t) = c^T e^{Wt} U at times t >= 0 of shape (time,), in the unit in which W is per unit of time."""
         t = torch.as_tensor(t, dtype=self.W.dtype, device=self.W.device)
         W = self.parameterization(self.W)
         if self.diagonal:
@@ -78,14 +100,23 @@ class LinearRNN(nn.Module):
         return matrix_exponential(t[:, None, None] * W) @ self.U @ self.c
 
     def forward(self, x: Inputs, route: str = "recurrence") -> Float[Tensor, "batch time 1"]:
-        """Map (batch, time, 1) to (batch, time, 1); "recurrence" and "convolution" agree to rounding."""
+        """Map (batch, time, 1) to (batch, time, 1); "recurrence" and "convolution" agree to rounding.
+
+        Raises:
+            ValueError: on inputs of another shape or dtype, or another route.
+        """
         x = sequences("an input", x, 1)
         if one_of("route", route, ("recurrence", "convolution")) == "recurrence":
             return self._recurrence(x)
         return self._convolution(x)
 
     def discretized(self) -> tuple[Tensor, Tensor]:
-        """Return (A, B) of h_{k+1} = A h_k + B x_k; A is (m,) for a diagonal W and (m, m) else."""
+        """Return (A, B) of h_{k+1} = A h_k + B x_k; A is (m,) for a diagonal W and (m, m) else.
+
+        >>> A, B = models.LinearRNN([-1.0], [1.0], [1.0], dt=0.5, discretization="euler").discretized()
+        >>> A.tolist(), B.tolist()
+        ([0.5], [0.5])
+        """
         W = self.parameterization(self.W)
         if self.discretization == "euler":
             identity = torch.ones_like(W) if self.diagonal else torch.eye(len(W), dtype=W.dtype, device=W.device)

@@ -27,6 +27,12 @@ class RecurrentModel(Protocol):
         parameterization: raw weight -> eigenvalues or matrix.
         dt: time of a step, > 0.
         discretization: "zoh", exact for inputs held over a step, or "euler".
+
+    Reference: wang2024inverse, eq. (1)
+
+    >>> model = models.SSM([-0.5], [1.0], [1.0])
+    >>> isinstance(model, models.RecurrentModel), model.recurrent().item(), model.linearization().item()
+    (True, -0.5, -0.5)
     """
 
     recurrent_weight: str

@@ -23,6 +23,10 @@ class Activation:
         slope: the value sigma(z) -> sigma'(z), which spares the adjoint to store z.
         slope_at_zero: sigma'(0); of relu, that from above.
         clamp: (low, high) where sigma(z) = min(max(z, low), high).
+
+    >>> hardtanh = models.ACTIVATIONS["hardtanh"]
+    >>> hardtanh(torch.tensor([-2.0, 0.5])).tolist(), hardtanh.clamp
+    ([-1.0, 0.5], (-1.0, 1.0))
     """
 
     sigma: Callable
@@ -31,6 +35,7 @@ class Activation:
     clamp: tuple[float, float] | None = None
 
     def __call__(self, z: Tensor) -> Tensor:
+        """Return sigma(z)."""
         return self.sigma(z)
 
 
@@ -56,7 +61,14 @@ class RNN(nn.Module):
         activation: "tanh", "hardtanh", "relu" or "identity".
         parameterization: of eigenvalues for a diagonal W, of matrices for a dense one.
 
+    Raises:
+        ValueError: on weights that do not fit one another, dt <= 0, or a parameterization of another kind.
+
     Reference: wang2024inverse, eq. (1)
+
+    >>> model = models.RNN([-1.0], [1.0], [1.0], dt=0.5)
+    >>> [round(y, 3) for y in model(inputs.impulse(3)).flatten().tolist()]  # h, h + tanh(-h) / 2, ...
+    [0.381, 0.199, 0.101]
     """
 
     recurrent_weight, input_weight, readout_weight, bias_weight = "W", "U", "c", "b"
@@ -90,10 +102,12 @@ class RNN(nn.Module):
 
     @property
     def d_in(self) -> int:
+        """Number of input channels."""
         return self.U.shape[1]
 
     @property
     def diagonal(self) -> bool:
+        """Whether W has shape (m,)."""
         return self.W.ndim == 1
 
     @property
@@ -102,16 +116,28 @@ class RNN(nn.Module):
         return ACTIVATIONS[self.activation].clamp if self.diagonal else None
 
     def recurrent(self) -> Float[Tensor, "m m"]:
-        """Return the recurrent weight as a matrix, whatever its parameterization."""
+        """Return the recurrent weight as a matrix, whatever its parameterization.
+
+        >>> models.RNN([0.0], [1.0], [1.0], parameterization=parameterizations.exp).recurrent().tolist()
+        [[-1.0]]
+        """
         W = self.parameterization(self.W)
         return torch.diag(W) if self.diagonal else W
 
     def linearization(self) -> Float[Tensor, "m m"]:
-        """Return A of dh/dt = A h where W h + b = 0: the recurrent weight times the slope of the activation at 0."""
+        """Return A of dh/dt = A h where W h + b = 0: the recurrent weight times the slope of the activation at 0.
+
+        >>> models.RNN([[-1.0]], [1.0], [1.0]).linearization().tolist()
+        [[-1.0]]
+        """
         return ACTIVATIONS[self.activation].slope_at_zero * self.recurrent()
 
     def forward(self, x: Inputs) -> Float[Tensor, "batch time d_out"]:
-        """Map (batch, time, d_in) to (batch, time, d_out)."""
+        """Map (batch, time, d_in) to (batch, time, d_out).
+
+        Raises:
+            ValueError: on inputs of another shape, or that are no floating-point numbers.
+        """
         x = sequences("an input", x, self.U.shape[1])
         W = self.parameterization(self.W)
         y, *_ = _Euler.apply(x, W, self.U, self.b, self.c, self.dt, self.activation)

@@ -24,7 +24,14 @@ class SSM(nn.Module):
         activation: "tanh", "hardtanh", "relu" or "identity".
         parameterization: raw weight -> eigenvalue.
 
+    Raises:
+        ValueError: on weights that do not fit one another, dt <= 0, or a parameterization of matrices.
+
     Reference: wang2024stablessm, Thm 3.3
+
+    >>> layer, x = models.SSM([-0.5, -2.0], [1.0, 1.0], [1.0, -1.0], dt=0.1), inputs.heaviside(50)
+    >>> [torch.allclose(layer(x), layer(x, route=route)) for route in ("convolution", "scan")]
+    [True, True]
     """
 
     recurrent_weight, input_weight, readout_weight, bias_weight = "W", "U", "C", None
@@ -54,18 +61,31 @@ class SSM(nn.Module):
 
     @property
     def d_in(self) -> int:
+        """Number of input channels."""
         return self.U.shape[1]
 
     def linearization(self) -> Float[Tensor, "m m"]:
-        """Return A of dh/dt = A h without input: the recurrent weight, as the state itself is linear."""
+        """Return A of dh/dt = A h without input: the recurrent weight, as the state itself is linear.
+
+        >>> models.SSM([-1.0], [1.0], [1.0]).linearization().tolist()
+        [[-1.0]]
+        """
         return self.recurrent()
 
     def recurrent(self) -> Float[Tensor, "m m"]:
-        """Return the recurrent weight as a matrix, whatever its parameterization."""
+        """Return the recurrent weight as a matrix, whatever its parameterization.
+
+        >>> models.SSM([0.0], [1.0], [1.0], parameterization=parameterizations.exp).recurrent().tolist()
+        [[-1.0]]
+        """
         return torch.diag(self.parameterization(self.W))
 
     def forward(self, x: Inputs, route: str = "recurrence") -> Float[Tensor, "batch time d_out"]:
-        """Map (batch, time, d_in) to (batch, time, d_out); "recurrence", "convolution" and "scan" agree to rounding."""
+        """Map (batch, time, d_in) to (batch, time, d_out); "recurrence", "convolution" and "scan" agree to rounding.
+
+        Raises:
+            ValueError: on inputs of another shape or dtype, or another route.
+        """
         x = sequences("an input", x, self.U.shape[1])
         route = one_of("route", route, ("recurrence", "convolution", "scan"))
         z = self.dt * self.parameterization(self.W)
