@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cmlib.arguments import ArrayLike, Number
 from cmlib.distances import KernelDistance, SequenceDistance
-from cmlib.kernels import Kernel
+from cmlib.kernels import Kernel, complete
 from cmlib.models import LinearRNN
 from cmlib.targets import LinearFunctional
 from cmlib.worst_case import Ball
@@ -96,7 +96,8 @@ def perturbation_error(
     unbounded = inputs is None and np.isinf(horizon)  # where the supremum is inf past the stability radius
     reachable = torch.as_tensor(~(radii >= radius) if unbounded else np.isfinite(radii))  # nan: not known
     if inputs is None:
-        distance = KernelDistance(kernel, model, norm, horizon, float(radii[reachable.numpy()].max(initial=0.0)))
+        kernel, largest = complete(kernel, "target"), float(radii[reachable.numpy()].max(initial=0.0))
+        distance = KernelDistance(kernel, model, norm, horizon, largest)
     else:
         distance = SequenceDistance(model, target, inputs, norm)
     beta = torch.as_tensor(radii, dtype=torch.float64)
@@ -116,7 +117,7 @@ def perturbation_error(
 
 
 def _check_inputs(model: Any, target: Any, inputs: Any, horizon: float) -> None:
-    if not isinstance(model, nn.Module) or not callable(target) or isinstance(target, Kernel):
+    if not isinstance(model, nn.Module) or not callable(target) or hasattr(target, "tail"):
         raise ValueError(f"expected an nn.Module and a sequence map where inputs are given, got {model!r}, {target!r}")
     if not isinstance(inputs, Tensor) or inputs.ndim != 3 or not torch.isfinite(inputs).all():
         raise ValueError("expected finite inputs of shape (batch, time, d_in)")
