@@ -4,7 +4,8 @@ Public names stand in the order of the data flow.
 """
 
 from cmlib import kernels, inputs, targets, parameterizations, models  # noqa: I001
-from cmlib.exponential_sums import ExponentialSum, balanced_truncation, exponential_sum, hankel_singular_values
+from cmlib.hankel import hankel_singular_values
+from cmlib.exponential_sums import ExponentialSum, balanced_truncation, exponential_sum
 from cmlib.training import FitResult, fit
 from cmlib.gradient_flow import GradientFlow, KernelLoss, gradient_flow
 from cmlib.memory import MemoryCurve, memory_function

@@ -24,7 +24,7 @@ else:
 def number(name: str, value: Any, *, above: float = -math.inf, at_least: float = -math.inf) -> float:
     """Return a finite number as a float."""
     try:
-        found = math.nan if isinstance(value, str | bytes | bool) else float(value)
+        found = math.nan if isinstance(value, str | bytes | bool | np.bool_) else float(value)
     except (TypeError, ValueError, RuntimeError):
         found = math.nan
     if not math.isfinite(found):
@@ -116,3 +116,26 @@ def stored(instance: object, **fields: Any) -> None:
 def namespace(t: ArrayLike) -> tuple[Any, Any]:
     """Return (torch, t) for a tensor, and (numpy, a float64 array) for all else."""
     return (torch, t) if isinstance(t, torch.Tensor) else (np, np.asarray(t, dtype=float))
+
+
+def times(t: ArrayLike, name: str = "t") -> tuple[Any, Any]:
+    """Return (torch, t) for a tensor, and (numpy, a float64 array) for all else, of numbers >= 0, which may be inf.
+
+    Rounding below 0 is no excuse: a caller who subtracts has to clip. Tensors without data are not looked at.
+    """
+    if isinstance(t, torch.Tensor):
+        if t.is_complex():
+            raise ValueError(f"expected {name} to hold real numbers, got {t.dtype}")
+        if t.device.type != "meta" and t.numel() and not t.min() >= 0:
+            raise ValueError(f"expected {name} >= 0, got {float(t.min())}")
+        return torch, t
+    try:
+        found = np.asarray(t)
+        found = found.astype(float, copy=False) if found.dtype.kind in "iuf" else None
+    except (TypeError, ValueError, RuntimeError):
+        found = None
+    if found is None:
+        raise ValueError(f"expected {name} to hold real numbers, got {t!r}")
+    if not found.min(initial=0.0) >= 0:
+        raise ValueError(f"expected {name} >= 0, got {found.min()}")
+    return np, found

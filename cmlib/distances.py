@@ -46,8 +46,8 @@ class KernelDistance:
         self.norm, self.horizon = norm, horizon
         slowest = float(rates.min())
         end = horizon if np.isfinite(horizon) else 1e4 / slowest if slowest > 0 else 1.0
-        self.mass = float(kernel.tail(0.0))
-        fastest = max(float(W.norm()), abs(float(kernel(0.0))) / kernel.l1_norm())
+        self.mass = float(kernel.tail(0.0)) if np.isinf(horizon) else np.nan
+        fastest = max(float(W.norm()), abs(float(kernel(0.0))) / kernel.l1_norm(horizon))
         self.octaves = int(np.clip(np.ceil(np.log2(max(end * 4 * fastest, 1.0))), 10, MOST_OCTAVES))
         first = end / 2**self.octaves
         # modes perturbed by beta turn faster by at most beta: an eighth of a turn a step, until e^{-16} is left
@@ -67,7 +67,7 @@ class KernelDistance:
         self.rho = kernel(t)
         self.slope = torch.autograd.grad(self.rho.sum(), t)[0] if norm == "w1" else None
         self.rho, t = self.rho.detach(), t.detach()
-        self.integral = self.mass - torch.as_tensor(kernel.tail(t.numpy()))
+        self.integral = torch.as_tensor(kernel.integral(t.numpy()))
 
     def __call__(self, moved: dict[str, Tensor]) -> Tensor:
         batch = next(iter(moved.values())).shape[:2]

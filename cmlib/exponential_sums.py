@@ -1,11 +1,10 @@
 """Exponential sums: every kernel a linear RNN can have, fitted to the kernel it should have.
 
-The Hankel operator (G f)(t) = int_0^inf rho(t + s) f(s) ds carries all of it: its singular values bound every fit from
-below, its singular vectors are the start of a good one, and its Hilbert-Schmidt norm, int_0^inf t rho(t)^2 dt squared,
-is what the fit then makes small by variable projection, which from random starts may miss the complex rates.
+A fit starts from singular vectors of a Hankel operator, or of a Hankel matrix of samples, and then makes its sum of
+squares small by variable projection, which from random starts may miss the complex rates. On all times the squares are
+those of the operator's Hilbert-Schmidt norm, int_0^inf t rho(t)^2 dt.
 """
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,14 +13,18 @@ import torch
 from jaxtyping import Float
 from scipy import linalg, optimize
 
-from cmlib.arguments import ArrayLike, Number, stored
-from cmlib.kernels import Kernel, KernelLike, Reals, Sum, Values, _grid, _kernel, l1_distance
+from cmlib.areas import energy, octaves
+from cmlib.arguments import ArrayLike, Number, count, positive, real_array, span, stored
+from cmlib.arguments import times as checked_times
+from cmlib.hankel import HankelOperator, converged, graded_nodes
+from cmlib.kernels import Closed, Kernel, KernelLike, Reals, Values, complete, l1_distance
 
 MOST_SAMPLES = 1_000_000
+MOST_MODES = 100
 
 
-@dataclass(frozen=True)
-class ExponentialSum:
+@dataclass(frozen=True, eq=False)
+class ExponentialSum(Closed):
     """s(t) = Re sum_k weights_k e^{-rates_k t}: a memory kernel of at most m modes.
 
     Complex rates come in conjugate pairs with conjugate weights, so that s is real.
@@ -58,7 +61,8 @@ class ExponentialSum:
         return bool(np.isrealobj(self.rates) and (self.weights >= 0).all())
 
     def __call__(self, t: ArrayLike) -> Values:
-        if isinstance(t, torch.Tensor):
+        xp, t = checked_times(t)
+        if xp is torch:
             dtype = torch.complex128 if np.iscomplexobj(self.rates) else torch.float64
             rates = torch.as_tensor(self.rates, dtype=dtype, device=t.device)
             weights = torch.as_tensor(self.weights, dtype=dtype, device=t.device)
@@ -67,28 +71,27 @@ class ExponentialSum:
 
     def tail(self, t: ArrayLike) -> Reals:
         """Return int_t^inf s, signed."""
-        return self._sum(self.weights / self.rates, t)
+        return self._sum(self.weights / self.rates, checked_times(t)[1])
 
-    def oscillation_times(self) -> Float[np.ndarray, " time"]:
-        """Return times close enough to see every oscillation until 1e-7 of it is left; none for real rates."""
-        turning = self.rates[self.rates.imag != 0]
+    def features(self, horizon: float = np.inf) -> Float[np.ndarray, " time"]:
+        """Return 64 times an octave, and eight for each half turn of an oscillation until 1e-7 of it is left."""
+        points, turning = octaves(self.tail), self.rates[self.rates.imag != 0]
         if not len(turning):
-            return np.zeros(0)
-        end = 16.0 / turning.real.min()
+            return points
+        end = min(16.0 / turning.real.min(), horizon)
         n = 8 * np.abs(turning.imag).max() * end / np.pi
         if n > MOST_SAMPLES:
             raise ValueError(f"expected modes that decay within {MOST_SAMPLES // 40} periods, got rates {self.rates}")
-        return np.linspace(0.0, end, max(int(n), 1000))
+        return np.union1d(points, np.linspace(0.0, end, max(int(n), 1000)))
+
+    def modes(self) -> tuple:
+        return self.weights, self.rates
 
     def laplace(self, s: ArrayLike) -> Reals:
         """Return int_0^inf e^{-st} s(t) dt."""
-        return (self.weights / (np.asarray(s, dtype=float)[..., None] + self.rates)).sum(-1).real[()]
+        return (self.weights / (checked_times(s, "s")[1][..., None] + self.rates)).sum(-1).real[()]
 
-    def l1_norm(self) -> float:
-        """Return int_0^inf |s|."""
-        return l1_distance(self, Sum((self,), (0.0,)))
-
-    def l1_error(self, kernel: Kernel, horizon: float = np.inf) -> float:
+    def l1_error(self, kernel: KernelLike, horizon: Number = np.inf) -> float:
         """Return int_0^horizon |s - kernel|: the operator distance of the two functionals.
 
         Reference: wang2024inverse, eq. (3)
@@ -116,8 +119,7 @@ class ExponentialSum:
                 c += [root * np.cos(half), -root * np.sin(half)]
         return linalg.block_diag(*blocks), np.array(U), np.array(c)
 
-    def _sum(self, weights: np.ndarray, t: ArrayLike) -> Reals:
-        t = np.asarray(t, dtype=float)
+    def _sum(self, weights: np.ndarray, t: np.ndarray) -> Reals:
         end = np.isposinf(t)  # where a complex rate times infinity would be NaN
         modes = np.exp(-self.rates * np.where(end, 0.0, t)[..., None])
         return np.where(end, 0.0, (weights * modes).sum(-1).real)[()]
@@ -128,49 +130,80 @@ def exponential_sum(
     m: Number,
     *,
     rates: ArrayLike | None = None,
-    margin: float | None = None,
+    margin: Number | None = None,
     times: ArrayLike | None = None,
+    horizon: Number | None = None,
 ) -> ExponentialSum:
-    """Fit a kernel by m exponentials: make int_0^inf t (s - rho)^2 dt small, or a sum of squares over given times.
+    """Fit a kernel by m exponentials: make int_0^inf t (s - rho)^2 dt small, or what `horizon` or `times` ask for.
+
+    Free fits return fewer than m modes where these reach rounding error, where modes that coalesce gain nothing over
+    one of them, and beyond 100: no start is good for more.
 
     Args:
         kernel: the memory kernel.
-        m: number of modes; free fits return fewer where fewer already reach rounding error.
+        m: number of modes.
         rates: (m,), fixed rates as in paper B; None fits them too, real or in conjugate pairs.
         margin: every free rate has a real part >= margin, per unit of time; fewer modes where no further one helps.
-        times: (n,), equally spaced, n >= 2 m + 2, e.g. 1, 2, …, 100 as in paper B; None fits on all times.
+        times: (n,), equally spaced, n >= 2 m + 2, e.g. 1, 2, …, 100 as in paper B: the sum of squares over them.
+        horizon: T > 0: int_0^T (s - rho)^2 dt, from several starts; the kernel need not be integrable.
 
     Raises:
-        ValueError: for m < 1, unfit times or rates, or a margin that is not positive.
+        ValueError: for m < 1, unfit times or rates, a margin or horizon that is not positive, two options that exclude
+            each other, a kernel that is 0 on what counts, or one that is not integrable where all times do.
 
     Reference: wang2024inverse, Fig. 1; kung1978new; golub1973differentiation
     """
-    m = _count("number of modes m", m)
-    if margin is not None and not (np.isfinite(margin) and margin > 0):
-        raise ValueError(f"expected margin > 0, got {margin!r}")
+    kernel, m = complete(kernel), count("m", m)
+    margin = None if margin is None else positive("margin", margin)
+    if times is not None and horizon is not None:
+        raise ValueError("expected times or a horizon, got both")
     if rates is not None:
         if margin is not None:
             raise ValueError("expected fixed rates or a margin, got both")
-        rates = np.asarray(rates, dtype=float)
+        rates = real_array("rates", rates, ndim=1)
         if rates.shape != (m,):
             raise ValueError(f"expected m = {m} rates, got shape {rates.shape}")
-        if not np.isfinite(rates).all():
-            raise ValueError(f"expected finite rates, got {rates}")
         if rates.min() <= 0:
             raise ValueError(f"expected every rate to have a positive real part, got {rates}")
     # a margin makes rates coalesce and weights explode: past 1e8 of them the sum itself would be lost to rounding
     cutoff = 1e-15 if margin is None else 1e-8
-    samples = _on_all_times(kernel, cutoff) if times is None else _on_given_times(kernel, times, 2 * m + 2, cutoff)
+    if times is not None:
+        samples = _on_given_times(kernel, times, 2 * m + 2, cutoff)
+    elif horizon is not None and (end := span("horizon", horizon)) < np.inf:
+        samples = _on_a_horizon(kernel, end, m, cutoff)
+    else:
+        samples = _on_all_times(kernel, cutoff)
     if rates is not None:
         return samples.sum(rates)
+    m = min(m, MOST_MODES)
     if margin is None:
-        return samples.sum(samples.refined(samples.start(m)))
+        return samples.sum(_free(samples, m))
     # no start knows where rates coalesce: grow mode by mode, so that no width is worse than the one before
-    best = samples.refined(samples.start(1), margin)
-    for k in range(2, m + 1):
-        starts = [samples.start(k), np.append(best, 3.0 * margin)]
-        best = min([best, *(samples.refined(start, margin) for start in starts)], key=samples.misfit)
+    best = None
+    for k in range(1, m + 1):
+        starts = [*samples.starts(k), *([] if best is None else [np.append(best, 3.0 * margin)])]
+        fits = [samples.refined(start, margin) for start in starts]
+        best = min([*([] if best is None else [best]), *fits], key=samples.misfit)
     return samples.sum(best)
+
+
+def _free(samples: "_Samples", m: int) -> np.ndarray:
+    # rates of the best fit from any start; of those that coalesce only one where the others gain nothing
+    best = min((samples.refined(start) for start in samples.starts(m)), key=samples.misfit)
+    if len(distinct := _distinct(best)) < len(best):
+        fewer = samples.refined(distinct)
+        best = fewer if samples.misfit(fewer) <= (1 + 1e-6) * samples.misfit(best) else best
+    return best
+
+
+def _distinct(rates: np.ndarray) -> np.ndarray:
+    # one of each group of rates that agree to three digits
+    upper, kept = _upper(rates)[0], []
+    for rate in upper:
+        if all(abs(rate - other) > 1e-3 * abs(rate) for other in kept):
+            kept.append(rate)
+    kept = np.array(kept)
+    return np.append(kept, kept[kept.imag > 0].conj())
 
 
 def balanced_truncation(kernel: KernelLike, m: Number) -> ExponentialSum:
@@ -185,83 +218,7 @@ def balanced_truncation(kernel: KernelLike, m: Number) -> ExponentialSum:
 
     Reference: glover1984optimal, Sec. 9
     """
-    return ExponentialSum(*_tidy(*_converged(_kernel("kernel", kernel)).truncated(_count("number of modes m", m))))
-
-
-def hankel_singular_values(kernel: KernelLike, n: Number, *, n_nodes: int | None = None) -> Float[np.ndarray, " n"]:
-    """Return the n largest singular values of the Hankel operator (G f)(t) = int_0^inf rho(t + s) f(s) ds.
-
-    The value at index m bounds ||rho - s||_{L1} from below for every exponential sum s of m modes. From Gramians for
-    exponential sums, else by Gauss-Legendre quadrature in log(1 + t / scale); absolute error about 1e-13 of the first.
-
-    Args:
-        kernel: the memory kernel.
-        n: how many, >= 1.
-        n_nodes: quadrature nodes; None doubles them until the values settle, and warns where they still move by 1600.
-
-    Reference: adamjan1971analytic; glover1984optimal
-    """
-    kernel, n = _kernel("kernel", kernel), _count("number of singular values n", n)
-    if n_nodes is not None:
-        if _count("number of nodes n_nodes", n_nodes) < n:
-            raise ValueError(f"expected n_nodes >= n = {n}, got {n_nodes}")
-        return np.abs(_HankelOperator.of(kernel, n_nodes).values[:n])
-    if isinstance(kernel, ExponentialSum):
-        # one input and one output: the moduli of the eigenvalues of the cross-Gramian
-        root = np.sqrt(kernel.weights.astype(complex))
-        values = linalg.eigvals(np.outer(root, root) / (kernel.rates[:, None] + kernel.rates))
-    else:
-        values = _converged(kernel, max(n, 50)).values
-    return np.append(np.sort(np.abs(values))[::-1], np.zeros(n))[:n]
-
-
-@dataclass(frozen=True)
-class _HankelOperator:
-    t: np.ndarray  # (n,) nodes
-    q: np.ndarray  # (n,) their weights
-    values: np.ndarray  # (n,) eigenvalues, largest modulus first
-    at_zero: np.ndarray  # (n,) eigenfunctions, of norm 1, at t = 0
-
-    @classmethod
-    def of(cls, kernel: Kernel, n_nodes: int) -> "_HankelOperator":
-        grid = _grid(kernel)
-        values = kernel(grid)
-        size, slope = np.abs(values).max(), np.abs(np.diff(values) / np.diff(grid)).max()
-        if not (np.isfinite(size) and 0 < slope < np.inf):
-            raise ValueError(f"expected a finite kernel that varies, got {kernel!r}")
-        scale = min(size / slope, grid[-1])
-        end = np.log1p(grid[-1] / scale)
-        u, q = np.polynomial.legendre.leggauss(n_nodes)
-        u, q = end * (u + 1) / 2, end * q / 2
-        t, q = scale * np.expm1(u), scale * q * np.exp(u)
-        root = np.sqrt(q)
-        values, vectors = linalg.eigh(root[:, None] * kernel(t[:, None] + t) * root)
-        order = np.argsort(-np.abs(values))
-        values, vectors = values[order], vectors[:, order]
-        with np.errstate(divide="ignore", invalid="ignore"):  # of values that are zero no one asks
-            return cls(t, q, values, (root * kernel(t)) @ vectors / values)
-
-    def truncated(self, m: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return (rates, weights) of balanced truncation, complex and as they come."""
-        m = min(m, int((np.abs(self.values) > 1e-13 * np.abs(self.values[0])).sum()))
-        x, B = np.abs(self.values[:m]), np.sqrt(np.abs(self.values[:m])) * self.at_zero[:m]
-        sign = np.sign(self.values[:m])
-        A = -np.outer(B, B) / (x + np.outer(sign, sign) * x[:, None])
-        eigenvalues, vectors = linalg.eig(A)
-        return -eigenvalues, (sign * B) @ vectors * linalg.solve(vectors, B.astype(complex))
-
-
-def _converged(kernel: Kernel, count: int = 50) -> _HankelOperator:
-    coarse, n = _HankelOperator.of(kernel, max(100, count)), 2 * max(100, count)
-    while n <= 1600:
-        fine = _HankelOperator.of(kernel, n)
-        change = np.abs(np.abs(fine.values[:count]) - np.abs(coarse.values[:count])).max()
-        change /= np.abs(fine.values[0])
-        if change < 1e-9:  # of the coarse ones; the fine ones are far closer
-            return fine
-        coarse, n = fine, 2 * n
-    warnings.warn(f"Hankel singular values of {kernel!r} have settled to {change:.0e} of the first only", stacklevel=3)
-    return fine
+    return ExponentialSum(*converged(complete(kernel)).truncated(count("m", m)))
 
 
 @dataclass(frozen=True)
@@ -269,10 +226,11 @@ class _Samples:
     t: np.ndarray  # (n,)
     root: np.ndarray  # (n,) square roots of the weights of the sum of squares
     y: np.ndarray  # (n,) the kernel, times root
-    start: Callable[[int], np.ndarray]  # number of modes -> complex rates to start from
+    starts: Callable[[int], list]  # number of modes -> sets of complex rates to start from
     slowest: tuple[float, float]  # floors for the rates of real modes and of pairs
     fastest: float
     cutoff: float  # singular values of the columns below this share of the largest are left out
+    gtol: float | None = 1e-15  # of the slope, which is the product of two small numbers where the fit is good
 
     def refined(self, rates: np.ndarray, lower: float = 0.0) -> np.ndarray:
         """Return rates of a local minimum that is no worse than the given ones, by variable projection."""
@@ -301,7 +259,7 @@ class _Samples:
         free = np.full(n_pairs, np.inf)
         bounds = (np.append(np.ones(n), -free), np.append(ceiling, free))
         fit = optimize.least_squares(
-            residual, p0, jacobian, bounds, x_scale="jac", ftol=1e-15, xtol=1e-15, gtol=1e-15, max_nfev=200
+            residual, p0, jacobian, bounds, x_scale="jac", ftol=1e-15, xtol=1e-15, gtol=self.gtol, max_nfev=200
         )
         best = unpack(fit.x if fit.cost < linalg.norm(residual(p0)) ** 2 / 2 else p0)
         return np.append(best, best[n_real:].conj())
@@ -342,35 +300,70 @@ def _upper(rates: np.ndarray) -> tuple[np.ndarray, int]:
     return np.append(rates[rates.imag == 0], pairs), len(pairs)
 
 
-def _on_all_times(kernel: KernelLike, cutoff: float) -> _Samples:
-    operator = _converged(_kernel("kernel", kernel))
+def _on_all_times(kernel: Kernel, cutoff: float) -> _Samples:
+    operator = converged(kernel)
     # past the last node the kernel is gone, but slow modes are not
     u, q = np.polynomial.legendre.leggauss(len(operator.t) // 2)
     end, stretch = operator.t[-1], 10.0 ** ((u + 1) / 2)
     t = np.append(operator.t, end * stretch)
-    root = np.sqrt(t * np.append(operator.q, end * stretch * np.log(10.0) * q / 2))
+    with np.errstate(over="ignore"):
+        root = np.sqrt(t * np.append(operator.q, end * stretch * np.log(10.0) * q / 2))
+    if not np.isfinite(root).all():
+        raise ValueError(f"expected a memory that ends before t = 1e150, or a finite horizon=, got {kernel!r}")
 
-    def start(m):
-        return _tidy(*operator.truncated(m))[0].astype(complex)
+    def starts(m):
+        settled = operator if m < 50 else converged(kernel, m + 1)
+        rates = settled.truncated(m)[0].astype(complex)
+        lost = rates.real <= np.finfo(float).eps * np.abs(rates).max()
+        if lost.sum() < 2:
+            return [rates]
+        # the slowest rates of a long memory come out as rounding, one on another: spread them
+        slow = np.geomspace(1.0 / t[-1], rates.real[~lost].min(), lost.sum() + 1)[:-1]
+        return [rates, np.append(rates[~lost], slow)]
 
-    return _Samples(t, root, root * kernel(t), start, (1.0 / t[-1], 1.0 / t[-1]), 1.0 / t[8], cutoff)
+    return _Samples(t, root, root * kernel(t), starts, (1.0 / t[-1], 1.0 / t[-1]), 1.0 / t[8], cutoff)
 
 
-def _on_given_times(kernel: KernelLike, times: ArrayLike, least: int, cutoff: float) -> _Samples:
-    t = np.asarray(times, dtype=float)
-    if t.ndim != 1 or not np.isfinite(t).all() or len(t) < least:
-        raise ValueError(f"expected at least 2 m + 2 = {least} finite times in one row, got shape {t.shape}")
+def _on_a_horizon(kernel: Kernel, horizon: float, m: int, cutoff: float) -> _Samples:
+    if not (size := energy(kernel, horizon)) > 0:
+        raise ValueError(f"expected a kernel that is not zero on all of 0 … {horizon:g}, got {kernel!r}")
+    # as many as the kernel needs, of which 1600 are as good as any where it jumps, and as m modes do
+    for n_nodes in (least for least in (100, 200, 400, 800, 1600) if least >= min(12 * m, 1600)):
+        t, q, scale = graded_nodes(kernel, n_nodes, horizon)
+        if abs(q @ kernel(t) ** 2 / size - 1) < 1e-10:
+            break
+    try:
+        operator = HankelOperator.of(kernel, 400)
+    except ValueError:  # one start less for a kernel that is not integrable
+        operator = None
+
+    def starts(m):
+        found = [np.geomspace(1.0 / horizon, 2.0 / scale, m).astype(complex)]
+        for n in sorted({2 * m + 2, max(200, 2 * m + 2), max(1000, 2 * m + 2)}):
+            spaced = np.linspace(0.0, horizon, n)
+            if (y := kernel(spaced)).any():
+                found.append(_hankel_rates(y, m, spaced[1]))
+        return found if operator is None else [*found, operator.truncated(m)[0].astype(complex)]
+
+    slowest = (1e-9 / horizon, 1e-2 / horizon)  # as on given times
+    return _Samples(t, np.sqrt(q), np.sqrt(q) * kernel(t), starts, slowest, 1.0 / t[8], cutoff, gtol=None)
+
+
+def _on_given_times(kernel: Kernel, times: ArrayLike, least: int, cutoff: float) -> _Samples:
+    t = real_array("times", times, ndim=1)
+    if len(t) < least:
+        raise ValueError(f"expected at least 2 m + 2 = {least} times, got {len(t)}")
     steps = np.diff(t)
     dt = steps.mean()
     if not (t[0] >= 0 and dt > 0 and np.allclose(steps, dt, rtol=1e-6, atol=0)):
         raise ValueError(f"expected equally spaced increasing times >= 0, got {t}")
-    y = np.asarray(_kernel("kernel", kernel)(t), dtype=float)
+    y = kernel(t)
     if not (np.isfinite(y).all() and np.abs(y).max() > 0):
         raise ValueError(f"expected a finite kernel that is not zero on all of {t[0]:g} … {t[-1]:g}, got {kernel!r}")
     # below the floors the samples do not show a decay, which an undamped oscillation would abuse to look good on the
     # window alone; beyond the ceiling a mode is gone before the next sample
     slowest = (1e-9 / t[-1], 1e-2 / t[-1])
-    return _Samples(t, np.ones_like(t), y, lambda m: _hankel_rates(y, m, dt), slowest, 40.0 / dt, cutoff)
+    return _Samples(t, np.ones_like(t), y, lambda m: [_hankel_rates(y, m, dt)], slowest, 40.0 / dt, cutoff)
 
 
 def _hankel_rates(y: np.ndarray, m: int, dt: float) -> np.ndarray:
@@ -387,23 +380,3 @@ def _hankel_rates(y: np.ndarray, m: int, dt: float) -> np.ndarray:
     imag = np.where(np.abs(rates.imag) < 1e-12 * np.abs(rates), 0.0, rates.imag)
     alternating = np.abs(imag) > 0.999 * np.pi / dt
     return np.sort_complex(np.where(alternating, real, real + 1j * imag))
-
-
-def _tidy(rates: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    # real where rounding alone makes them complex; rates that rounding made negative come back at rounding level
-    least = np.finfo(float).eps * np.abs(rates).max()
-    rates = np.maximum(rates.real, least * 1e-3) + 1j * np.where(np.abs(rates.imag) < least, 0.0, rates.imag)
-    if not rates.imag.any():
-        return rates.real, weights.real
-    paired = rates.imag != 0
-    # conjugates to the last digit
-    upper = rates.imag > 0
-    rates = np.concatenate([rates[~paired], rates[upper], rates[upper].conj()])
-    weights = np.concatenate([weights[~paired].real, weights[upper], weights[upper].conj()])
-    return rates, weights
-
-
-def _count(name: str, value: Number) -> int:
-    if not (isinstance(value, int | np.integer) and value >= 1):
-        raise ValueError(f"expected a {name} >= 1, got {value!r}")
-    return int(value)

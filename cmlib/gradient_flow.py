@@ -8,8 +8,7 @@ from jaxtyping import Float
 from scipy import integrate, optimize
 
 from cmlib.arguments import ArrayLike, Number, positive, stored
-from cmlib.exponential_sums import ExponentialSum
-from cmlib.kernels import Bump, Exponential, Kernel, KernelLike, Sum, _kernel
+from cmlib.kernels import Bump, KernelLike, complete, terms
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class KernelLoss:
     exactly and a gradient of size g is right to about 1e-15 / g.
 
     Args:
-        kernel: rho, a sum of exponentials (real rates) and bumps.
+        kernel: rho, a sum of exponentials (real rates) and bumps: one that declares `modes` or `gaussians`.
 
     Raises:
         ValueError: for any other kernel; from each call, unless rates are positive and shapes agree.
@@ -31,8 +30,12 @@ class KernelLoss:
     kernel: KernelLike
 
     def __post_init__(self):
-        modes, bumps = _modes_and_bumps(_kernel("kernel", self.kernel))
-        stored(self, _weights=np.array([w for w, _ in modes]), _rates=np.array([r for _, r in modes]), _bumps=bumps)
+        kernel = complete(self.kernel)
+        modes, gaussians = terms(kernel) or (None, None)
+        if modes is None or np.imag(modes).any():
+            raise ValueError(f"expected a sum of exponentials with real rates and bumps, got {self.kernel!r}")
+        bumps = [(float(height), Bump(*of)) for height, *of in zip(*gaussians, strict=True)]
+        stored(self, kernel=kernel, _weights=np.real(modes[0]), _rates=np.real(modes[1]), _bumps=bumps)
 
     def __call__(self, weights: ArrayLike, rates: ArrayLike) -> float:
         """Return J."""
@@ -72,24 +75,6 @@ class KernelLoss:
             m.append(mu * m[1] + bump.width**2 * m[0])
             total += weight * m[n]
         return total
-
-
-def _modes_and_bumps(kernel: Kernel) -> tuple[list, list]:
-    match kernel:
-        case Exponential(rate=rate):
-            return [(1.0, rate)], []
-        case ExponentialSum(rates=rates, weights=weights) if np.isrealobj(rates) and np.isrealobj(weights):
-            return list(zip(weights.tolist(), rates.tolist(), strict=True)), []
-        case Bump():
-            return [], [(1.0, kernel)]
-        case Sum(kernels=kernels, weights=weights):
-            modes, bumps = [], []
-            for scale, part in zip(weights, kernels, strict=True):
-                of_part = _modes_and_bumps(part)
-                modes += [(scale * w, r) for w, r in of_part[0]]
-                bumps += [(scale * w, b) for w, b in of_part[1]]
-            return modes, bumps
-    raise ValueError(f"expected a sum of exponentials with real rates and bumps, got {kernel!r}")
 
 
 def _overlap(a: Bump, b: Bump) -> float:

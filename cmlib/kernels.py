@@ -1,12 +1,21 @@
-"""Memory kernels rho(t) on t >= 0, each with its closed forms.
+"""Memory kernels rho(t) on t >= 0: what counts as one, a family with closed forms, and + - * among them.
 
-A kernel maps numpy to float64 numpy, and torch to torch of the same dtype and device, with gradients. Times
-are in the units of the model's own time; t >= 0 is assumed and not checked.
+Any callable that maps an array of times to as many values is a kernel. What it lacks is found by quadrature; what it
+declares as attributes is believed, and used in place of that. `complete` gives every kernel all of them:
+
+- `nonnegative`: True only if rho never is negative.
+- `tail(t)`: int_t^inf rho, signed. `integral(t)`: int_0^t rho, for kernels that have no tail.
+- `l1_norm()`: int_0^inf |rho|. `laplace(s)`: int_0^inf e^{-st} rho(t) dt for real s >= 0.
+- `features(horizon)`: increasing times that sampling must not miss: jumps, peaks narrower than 1 % of their time.
+- `modes()` -> (weights, rates) and `gaussians()` -> (heights, centers, widths): all that rho is the sum of.
+
+Times are in the units of the model's own time. Times below 0, be it by rounding, raise a ValueError.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,7 +23,8 @@ import torch
 from jaxtyping import Float
 from scipy import special
 
-from cmlib.arguments import ArrayLike, Number, namespace, number, positive, stored
+from cmlib import areas
+from cmlib.arguments import ArrayLike, Number, number, positive, span, stored, times
 
 KernelLike = Any  # must be a Kernel
 Values = Float[np.ndarray, "..."] | Float[torch.Tensor, "..."] | float
@@ -23,33 +33,123 @@ Reals = Float[np.ndarray, "..."] | float
 
 @runtime_checkable
 class Kernel(Protocol):
-    """An integrable memory kernel rho: [0, inf) -> R; `nonnegative` is True only if rho never is negative.
+    """A memory kernel rho: [0, inf) -> R. What else a kernel may declare stands at the head of this module.
 
-    Most also have the closed form `laplace(s) = int_0^inf e^{-st} rho(t) dt`, for real s >= 0.
+    Every callable passes `isinstance`; whether it is a kernel `complete` finds out.
 
     Reference: li2021curse; wang2024inverse, eq. (3)
     """
 
-    nonnegative: bool
-
     def __call__(self, t: ArrayLike) -> Values:
-        """Return rho(t), as numpy for numpy and as torch for torch."""
-
-    def l1_norm(self) -> float:
-        """Return int_0^inf |rho(s)| ds."""
-
-    def tail(self, t: ArrayLike) -> Reals:
-        """Return int_t^inf rho(s) ds, signed; t may be inf."""
+        """Return rho(t), as float64 numpy for numpy, and as torch of the same dtype and device for torch."""
 
 
-def _kernel(name: str, value: Any) -> Kernel:
-    if isinstance(value, type) or not isinstance(value, Kernel):
-        raise ValueError(f"expected {name} to be a Kernel, got {value!r}")
-    return value
+_COMPLETE = ("nonnegative", "antiderivative", "integral", "tail", "l1_norm", "laplace", "features", "scaled")
+_DECLARED = ("nonnegative", "tail", "integral", "l1_norm", "laplace", "features", "modes", "gaussians")
 
 
-def _real(t: ArrayLike) -> np.ndarray:
-    return np.asarray(t, dtype=float)
+def complete(kernel: KernelLike, name: str = "kernel") -> Any:
+    """Return the kernel itself if it has all that this module names, else a Custom of what it declares.
+
+    Args:
+        kernel: any callable from times to values.
+        name: what the caller calls it.
+
+    Raises:
+        ValueError: unless two times become two real values.
+    """
+    if all(hasattr(type(kernel), method) for method in _COMPLETE):
+        return kernel
+    if isinstance(kernel, type) or not callable(kernel):
+        raise ValueError(f"expected {name} to be a Kernel, got {kernel!r}")
+    wrong = f"expected {name} to be a Kernel, got {kernel!r}, which does not map two times to two real values"
+    try:
+        with np.errstate(all="ignore"):
+            values = np.asarray(kernel(np.array([0.0, 1.0])))
+    except Exception as error:  # whatever a callable does that is no kernel
+        raise ValueError(wrong) from error
+    if values.shape != (2,) or values.dtype.kind not in "iuf":
+        raise ValueError(f"{wrong} but to {values!r}")
+    return Custom(kernel, **{name: getattr(kernel, name, None) for name in _DECLARED})
+
+
+def terms(kernel: KernelLike) -> tuple | None:
+    """Return ((weights, rates), (heights, centers, widths)) of a sum of modes and Gaussians, as arrays; else None.
+
+    rho(t) = Re sum_k weights_k e^{-rates_k t} + sum_k heights_k exp(-(t - centers_k)^2 / (2 widths_k^2))
+    """
+    found = [declared() if (declared := getattr(kernel, name, None)) else None for name in ("modes", "gaussians")]
+    if found == [None, None]:
+        return None
+    pairs = zip(("modes", "gaussians"), found, (2, 3), strict=True)
+    return tuple(_rows(name, (np.zeros(0),) * n if rows is None else rows, n) for name, rows, n in pairs)
+
+
+def _rows(name: str, rows: Any, n: int) -> tuple:
+    rows = tuple(np.asarray(row) for row in rows)
+    if len(rows) != n or any(row.shape != rows[0].shape or row.ndim != 1 for row in rows):
+        raise ValueError(f"expected {name}() to return {n} arrays of one shape (n,), got {rows}")
+    return rows
+
+
+class Combinable:
+    """Kernels as a vector space: a + b, a - b, -a and 2 * a are Sums of any kernels."""
+
+    __array_ufunc__ = None  # numpy's numbers leave the product to __rmul__
+
+    def scaled(self) -> tuple:
+        """Return (weight, kernel) pairs that add up to this kernel."""
+        return ((1.0, self),)
+
+    def __add__(self, other: KernelLike) -> "Sum":
+        return _sum(self.scaled() + complete(other, "a summand").scaled())
+
+    def __radd__(self, other: KernelLike) -> "Sum":
+        return complete(other, "a summand") + self
+
+    def __mul__(self, factor: Number) -> "Sum":
+        factor = number("the factor of a kernel", factor)
+        return _sum((factor * weight, kernel) for weight, kernel in self.scaled())
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> "Sum":
+        return self * -1.0
+
+    def __sub__(self, other: KernelLike) -> "Sum":
+        return self + -complete(other, "a summand")
+
+    def __rsub__(self, other: KernelLike) -> "Sum":
+        return complete(other, "a summand") + -self
+
+
+def _sum(scaled: Any) -> "Sum":
+    weights, kernels = zip(*scaled, strict=True)
+    return Sum(kernels, weights)
+
+
+class Closed(Combinable):
+    """What follows from a closed `tail` and from `features`."""
+
+    def antiderivative(self, t: ArrayLike) -> Reals:
+        """Return some F with F' = rho, the one with the smallest rounding errors; t may be inf."""
+        return -self.tail(t)
+
+    def integral(self, t: ArrayLike) -> Reals:
+        """Return int_0^t rho."""
+        return self.antiderivative(t) - self.antiderivative(0.0)
+
+    def l1_norm(self, horizon: Number = math.inf) -> float:
+        """Return int_0^horizon |rho|."""
+        return areas.area(self, span("horizon", horizon))
+
+    def laplace(self, s: ArrayLike) -> Reals:
+        """Return int_0^inf e^{-st} rho(t) dt, by quadrature."""
+        return areas.laplace(self, _real(s, "s"))
+
+
+def _real(t: ArrayLike, name: str = "t") -> np.ndarray:
+    return times(t.detach().cpu().numpy() if isinstance(t, torch.Tensor) else t, name)[1]
 
 
 def _damped_integral(z: Reals, q: float, length: float) -> Reals:
@@ -64,15 +164,23 @@ def _damped_integral(z: Reals, q: float, length: float) -> Reals:
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(80)
 
 
-class _Nonnegative:
+class Nonnegative(Closed):
+    """A kernel whose area is its integral, and which 64 times an octave show."""
+
     nonnegative: ClassVar[bool] = True
 
-    def l1_norm(self) -> float:
-        return float(self.tail(0.0))
+    def l1_norm(self, horizon: Number = math.inf) -> float:
+        """Return int_0^horizon rho."""
+        if (horizon := span("horizon", horizon)) == math.inf:
+            return float(self.tail(0.0))
+        return float(self.integral(horizon))
+
+    def features(self, horizon: Number = math.inf) -> Float[np.ndarray, " n"]:
+        return areas.octaves(self.tail)
 
 
 @dataclass(frozen=True)
-class Exponential(_Nonnegative):
+class Exponential(Nonnegative):
     """rho(t) = e^{-rate t}.
 
     Args:
@@ -87,18 +195,21 @@ class Exponential(_Nonnegative):
         stored(self, rate=positive("rate", self.rate))
 
     def __call__(self, t: ArrayLike) -> Values:
-        xp, t = namespace(t)
+        xp, t = times(t)
         return xp.exp(-self.rate * t)
 
     def tail(self, t: ArrayLike) -> Reals:
         return np.exp(-self.rate * _real(t)) / self.rate
 
     def laplace(self, s: ArrayLike) -> Reals:
-        return 1.0 / (_real(s) + self.rate)
+        return 1.0 / (_real(s, "s") + self.rate)
+
+    def modes(self) -> tuple:
+        return np.ones(1), np.array([self.rate])
 
 
 @dataclass(frozen=True)
-class ExponentialMixture(_Nonnegative):
+class ExponentialMixture(Nonnegative):
     """Rates spread evenly over [a, b]: rho(t) = 1/(b-a) int_a^b e^{-wt} dw = (e^{-at} - e^{-bt}) / ((b-a) t).
 
     Args:
@@ -114,7 +225,7 @@ class ExponentialMixture(_Nonnegative):
         stored(self, slowest=slowest, fastest=number("fastest", self.fastest, above=slowest))
 
     def __call__(self, t: ArrayLike) -> Values:
-        xp, t = namespace(t)
+        xp, t = times(t)
         x = (self.fastest - self.slowest) * t
         near = x < 0.5  # there (1 - e^{-x})/x is 0/0 at 0 and its autograd cancels, so take the series
         series = xp.zeros_like(x)
@@ -130,15 +241,15 @@ class ExponentialMixture(_Nonnegative):
 
     def laplace(self, s: ArrayLike) -> Reals:
         width = self.fastest - self.slowest
-        return np.log1p(width / (_real(s) + self.slowest)) / width
+        return np.log1p(width / (_real(s, "s") + self.slowest)) / width
 
 
 @dataclass(frozen=True)
-class Polynomial(_Nonnegative):
-    """rho(t) = (1 + scale t)^{-exponent}.
+class Polynomial(Nonnegative):
+    """rho(t) = (1 + scale t)^{-exponent}, square-integrable above 1/2 and integrable above 1.
 
     Args:
-        exponent: decay exponent p, > 1, else rho is not integrable.
+        exponent: decay exponent p > 0. Up to 1 the memory is long: what needs all times raises, any horizon does not.
         scale: c > 0, per unit of time.
 
     Reference: wang2024inverse, Fig. 1b
@@ -148,23 +259,40 @@ class Polynomial(_Nonnegative):
     scale: Number = 1.0
 
     def __post_init__(self):
-        exponent = number("exponent of an integrable kernel", self.exponent, above=1.0)
-        stored(self, exponent=exponent, scale=positive("scale", self.scale))
+        stored(self, exponent=positive("exponent", self.exponent), scale=positive("scale", self.scale))
 
     def __call__(self, t: ArrayLike) -> Values:
-        xp, t = namespace(t)
+        xp, t = times(t)
         return xp.exp(-self.exponent * xp.log1p(self.scale * t))
 
     def tail(self, t: ArrayLike) -> Reals:
+        if self.exponent <= 1:
+            raise ValueError(f"expected an exponent > 1 for an integral over all times, or horizon=, got {self!r}")
         q = self.exponent - 1.0
         return np.exp(-q * np.log1p(self.scale * _real(t))) / (self.scale * q)
+
+    def integral(self, t: ArrayLike) -> Reals:
+        u, q = np.log1p(self.scale * _real(t)), self.exponent - 1.0
+        if q <= 0 and np.isinf(u).any():
+            return self.tail(t)  # raises
+        return (u if q == 0 else -np.expm1(-q * u) / q) / self.scale
+
+    def antiderivative(self, t: ArrayLike) -> Reals:
+        return -self.tail(t) if self.exponent > 1 else self.integral(t)
 
     def laplace(self, s: ArrayLike) -> Reals:
         # (1/c) U(1, 2-p, s/c) with U as an integral: scipy.special.hyperu is off by 1e-7 near s = 10 c, and
         # wholly wrong for p = 2 near s = 0
-        s, q = _real(s), self.exponent - 1.0
-        integral = _damped_integral(s / self.scale, q, 40.0 / q) / self.scale
-        return np.where(s == 0, self.tail(0.0), integral)[()]
+        s, q = _real(s, "s"), self.exponent - 1.0
+        at_zero = self.tail(0.0) if (s == 0).any() else 0.0
+        integral = _damped_integral(s / self.scale, q, 40.0 / q if q > 0 else math.inf) / self.scale
+        return np.where(s == 0, at_zero, integral)[()]
+
+    def features(self, horizon: Number = math.inf) -> Float[np.ndarray, " n"]:
+        if self.exponent > 1:
+            return areas.octaves(self.tail)
+        first = 1e-6 / self.scale
+        return areas.dyadic(first, max(first, min(horizon, areas.FARTHEST)))
 
 
 def _airy(x: Reals, derivative: int = 0) -> Reals:
@@ -205,8 +333,8 @@ def _airy_tail(x: Reals) -> Reals:
 
 
 @dataclass(frozen=True)
-class Airy:
-    """rho(t) = Ai(t - shift), which oscillates until t = shift and then decays; it has no closed `laplace`.
+class Airy(Closed):
+    """rho(t) = Ai(t - shift), which oscillates until t = shift and then decays; `laplace` is by quadrature.
 
     Torch values and gradients (any order) come from scipy on the host.
 
@@ -233,19 +361,23 @@ class Airy:
         return zeros[zeros > 0]
 
     def __call__(self, t: ArrayLike) -> Values:
-        if isinstance(t, torch.Tensor):
-            return _AiryFunction.apply(t - self.shift, 0)
-        return _airy(_real(t) - self.shift)
+        xp, t = times(t)
+        return _AiryFunction.apply(t - self.shift, 0) if xp is torch else _airy(t - self.shift)
 
-    def l1_norm(self) -> float:
-        return _l1_between(np.concatenate([[0.0], self._zeros(), [math.inf]]), self.tail)
+    def l1_norm(self, horizon: Number = math.inf) -> float:
+        """Return int_0^horizon |rho|, with the zeros of Ai as its sign changes."""
+        zeros, horizon = self._zeros(), span("horizon", horizon)
+        return areas.variation(self.tail, np.concatenate([[0.0], zeros[zeros < horizon], [horizon]]))
 
     def tail(self, t: ArrayLike) -> Reals:
         return _airy_tail(_real(t) - self.shift)[()]
 
+    def features(self, horizon: Number = math.inf) -> Float[np.ndarray, " n"]:
+        return np.arange(0.0, max(self.shift, 0.0) + 16.0, 0.1 / math.sqrt(1.0 + max(self.shift, 0.0)))
+
 
 @dataclass(frozen=True)
-class Bump(_Nonnegative):
+class Bump(Nonnegative):
     """rho(t) = exp(-(t - center)^2 / (2 width^2)).
 
     Args:
@@ -262,7 +394,7 @@ class Bump(_Nonnegative):
         stored(self, center=number("center", self.center), width=positive("width", self.width))
 
     def __call__(self, t: ArrayLike) -> Values:
-        xp, t = namespace(t)
+        xp, t = times(t)
         return xp.exp(-0.5 * ((t - self.center) / self.width) ** 2)
 
     def tail(self, t: ArrayLike) -> Reals:
@@ -270,24 +402,28 @@ class Bump(_Nonnegative):
         return math.sqrt(math.pi / 2) * self.width * special.erfc(x)
 
     def laplace(self, s: ArrayLike) -> Reals:
-        s, c, w = _real(s), self.center, self.width
+        s, c, w = _real(s, "s"), self.center, self.width
         z = (w * s - c / w) / math.sqrt(2)
         # erfcx overflows on the left, e^{s(sw^2/2 - c)} on the right
         left = np.exp(np.minimum(s * (s * w**2 / 2 - c), 0.0)) * special.erfc(z)
         right = math.exp(-0.5 * (c / w) ** 2) * special.erfcx(np.maximum(z, 0.0))
         return (math.sqrt(math.pi / 2) * w * np.where(z < 0, left, right))[()]
 
+    def features(self, horizon: Number = math.inf) -> Float[np.ndarray, " n"]:
+        points = np.append(0.0, self.center + self.width * np.linspace(-9.0, 9.0, 577))
+        return points[points >= 0]
+
+    def gaussians(self) -> tuple:
+        return np.ones(1), np.array([self.center]), np.array([self.width])
+
 
 @dataclass(frozen=True)
-class Shifted:
+class Shifted(Closed):
     """rho(t) = kernel(t - delay) for t >= delay, and 0 before.
 
     Args:
         kernel: any kernel.
         delay: >= 0, in units of time.
-
-    Raises:
-        ValueError: from `laplace`, when the kernel has none.
 
     Reference: li2021curse, Thm 5.1
     """
@@ -296,40 +432,49 @@ class Shifted:
     delay: Number
 
     def __post_init__(self):
-        delay = number("delay", self.delay)
-        if delay < 0:
-            raise ValueError(f"expected delay >= 0, got {self.delay!r}")
-        stored(self, kernel=_kernel("kernel", self.kernel), delay=delay)
+        stored(self, kernel=complete(self.kernel), delay=number("delay", self.delay, at_least=0.0))
 
     @property
     def nonnegative(self) -> bool:
         return self.kernel.nonnegative
 
     def __call__(self, t: ArrayLike) -> Values:
-        xp, t = namespace(t)
+        xp, t = times(t)
         values = self.kernel(xp.where(t >= self.delay, t - self.delay, 0.0))
         return xp.where(t >= self.delay, values, 0.0)[()]
 
-    def l1_norm(self) -> float:
-        return self.kernel.l1_norm()
+    def l1_norm(self, horizon: Number = math.inf) -> float:
+        """Return int_0^horizon |rho|."""
+        left = span("horizon", horizon) - self.delay
+        return self.kernel.l1_norm(left) if left > 0 else 0.0
 
     def tail(self, t: ArrayLike) -> Reals:
-        return self.kernel.tail(np.maximum(_real(t) - self.delay, 0.0))
+        return self.kernel.tail(self._since(t))
+
+    def antiderivative(self, t: ArrayLike) -> Reals:
+        return self.kernel.antiderivative(self._since(t))
 
     def laplace(self, s: ArrayLike) -> Reals:
-        return np.exp(-self.delay * _real(s)) * _laplace(self.kernel, s)
+        return np.exp(-self.delay * _real(s, "s")) * self.kernel.laplace(s)
+
+    def features(self, horizon: Number = math.inf) -> Float[np.ndarray, " n"]:
+        left = horizon - self.delay
+        return np.append(0.0, self.delay + (self.kernel.features(left) if left > 0 else np.zeros(1)))
+
+    def _since(self, t: ArrayLike) -> Reals:
+        return np.maximum(_real(t) - self.delay, 0.0)
 
 
 @dataclass(frozen=True)
-class Sum:
+class Sum(Closed):
     """rho(t) = sum_i weights_i kernels_i(t); of Exponentials, an exponential sum.
+
+    Its l1_norm is a sum of closed forms, or differences of its antiderivative between the sign changes of rho, which
+    the features of all kernels together bracket.
 
     Args:
         kernels: any kernels, at least one.
         weights: one finite number for each kernel.
-
-    Raises:
-        ValueError: from `laplace`, when one of the kernels has none.
     """
 
     kernels: Any  # iterable of kernels, stored as a tuple
@@ -342,92 +487,193 @@ class Sum:
             raise ValueError("expected at least one kernel, got none")
         if len(kernels) != len(weights):
             raise ValueError(f"expected one weight for each of {len(kernels)} kernels, got {len(weights)}")
-        kernels = tuple(_kernel(f"kernels[{i}]", k) for i, k in enumerate(kernels))
+        kernels = tuple(complete(k, f"kernels[{i}]") for i, k in enumerate(kernels))
         stored(self, kernels=kernels, weights=tuple(number(f"weights[{i}]", w) for i, w in enumerate(weights)))
 
     @property
     def nonnegative(self) -> bool:
         return all(w >= 0 for w in self.weights) and all(k.nonnegative for k in self.kernels)
 
-    def _weighted(self, values: Callable[[Kernel], Any]) -> Any:
+    def scaled(self) -> tuple:
+        return tuple(zip(self.weights, self.kernels, strict=True))
+
+    def _weighted(self, values: Callable[[Any], Any]) -> Any:
         return sum(w * values(k) for k, w in zip(self.kernels, self.weights, strict=True))
 
     def __call__(self, t: ArrayLike) -> Values:
         return self._weighted(lambda k: k(t))
 
-    def l1_norm(self) -> float:
-        """Return int |rho|: a sum of closed forms, or the changes of `tail` between the sign changes of rho.
-
-        Sign changes are bracketed on a grid of 64 points an octave; a pair inside one cell is missed.
-        """
+    def l1_norm(self, horizon: Number = math.inf) -> float:
+        """Return int_0^horizon |rho|."""
         if all(k.nonnegative for k in self.kernels) and max(self.weights) * min(self.weights) >= 0:
-            return abs(self._weighted(lambda k: k.l1_norm()))
-        return _l1_between(np.append(_sign_changes(self, _grid(self)), math.inf), self.tail)
+            return abs(self._weighted(lambda k: k.l1_norm(horizon)))
+        return super().l1_norm(horizon)
 
     def tail(self, t: ArrayLike) -> Reals:
         return self._weighted(lambda k: k.tail(t))
 
+    def integral(self, t: ArrayLike) -> Reals:
+        return self._weighted(lambda k: k.integral(t))
+
+    def antiderivative(self, t: ArrayLike) -> Reals:
+        return self._weighted(lambda k: k.antiderivative(t))
+
     def laplace(self, s: ArrayLike) -> Reals:
-        return self._weighted(lambda k: _laplace(k, s))
+        return self._weighted(lambda k: k.laplace(s))
+
+    def features(self, horizon: Number = math.inf) -> Float[np.ndarray, " n"]:
+        return np.unique(np.concatenate([k.features(horizon) for k in self.kernels]))
+
+    def modes(self) -> tuple | None:
+        return self._terms(0)
+
+    def gaussians(self) -> tuple | None:
+        return self._terms(1)
+
+    def _terms(self, kind: int) -> tuple | None:
+        found = [terms(k) for k in self.kernels]
+        if any(of is None for of in found):
+            return None
+        rows = [(w * of[kind][0], *of[kind][1:]) for w, of in zip(self.weights, found, strict=True)]
+        return tuple(np.concatenate(row) for row in zip(*rows, strict=True))
+
+
+@dataclass(frozen=True, init=False)
+class Custom(Combinable):
+    """A kernel from a function, t -> rho(t); what is not given in closed form is found by quadrature, to about 1e-11.
+
+    Args:
+        function: times (n,) >= 0 -> values (n,), numpy for numpy; torch for torch where gradients are asked for.
+        nonnegative, tail, integral, l1_norm, laplace, features, modes, gaussians: as at the head of this module; each
+            is a function but the first, and None where it is not known.
+
+    Raises:
+        ValueError: from each integral, where 4 million samples do not resolve rho or the integral does not exist.
+    """
+
+    function: Callable
+    declared: tuple  # (name, value) of what is known
+
+    def __init__(
+        self,
+        function: Callable,
+        *,
+        nonnegative: bool | None = None,
+        tail: Callable | None = None,
+        integral: Callable | None = None,
+        l1_norm: Callable | None = None,
+        laplace: Callable | None = None,
+        features: Callable | None = None,
+        modes: Callable | None = None,
+        gaussians: Callable | None = None,
+    ):
+        closed = (tail, integral, l1_norm, laplace, features, modes, gaussians)
+        for name, value in zip(_DECLARED[1:], closed, strict=True):
+            if value is not None and not callable(value):
+                raise ValueError(f"expected {name} to be a function, got {value!r}")
+        if nonnegative not in (None, True, False):
+            raise ValueError(f"expected nonnegative to be True or False, got {nonnegative!r}")
+        if isinstance(function, type) or not callable(function):
+            raise ValueError(f"expected a function t -> rho(t), got {function!r}")
+        declared = zip(_DECLARED, (nonnegative, *closed), strict=True)
+        stored(self, function=function, declared=tuple((name, value) for name, value in declared if value is not None))
+
+    @cached_property
+    def _closed(self) -> dict:
+        return dict(self.declared)
+
+    @property
+    def nonnegative(self) -> bool:
+        return bool(self._closed.get("nonnegative", False))
+
+    def __call__(self, t: ArrayLike) -> Values:
+        xp, t = times(t)
+        row = t.reshape(-1)
+        values = self.function(row)
+        if xp is torch:
+            if not isinstance(values, torch.Tensor) or values.shape != row.shape:
+                raise ValueError(
+                    f"expected a tensor of shape {tuple(row.shape)} from {self.function!r}, got {values!r}"
+                )
+            return values.reshape(t.shape)
+        values = np.asarray(values)
+        if values.shape != row.shape or values.dtype.kind not in "iuf":
+            raise ValueError(f"expected real values of shape {row.shape} from {self.function!r}, got {values!r}")
+        return values.astype(float).reshape(t.shape)[()]
+
+    def tail(self, t: ArrayLike) -> Reals:
+        """Return int_t^inf rho."""
+        t = _real(t)
+        if "tail" not in self._closed:
+            return self._cells(math.inf).tail(t)[()]
+        end = np.isinf(t)  # where a closed form may be 0 * inf
+        return np.where(end, 0.0, self._closed["tail"](np.where(end, 0.0, t)))[()]
+
+    def integral(self, t: ArrayLike) -> Reals:
+        """Return int_0^t rho."""
+        t = _real(t)
+        if "integral" in self._closed and not np.isinf(t).any():
+            return np.asarray(self._closed["integral"](t), dtype=float)[()]
+        if "tail" in self._closed:
+            return self.tail(0.0) - self.tail(t)
+        return self._cells(t.max(initial=1.0)).integral(t)[()]
+
+    def antiderivative(self, t: ArrayLike) -> Reals:
+        """Return some F with F' = rho; t may be inf."""
+        return -self.tail(t) if "tail" in self._closed else self.integral(t)
+
+    def l1_norm(self, horizon: Number = math.inf) -> float:
+        """Return int_0^horizon |rho|."""
+        if (horizon := span("horizon", horizon)) == math.inf and "l1_norm" in self._closed:
+            return number("l1_norm()", self._closed["l1_norm"](), at_least=0.0)
+        return areas.area(self, horizon)
+
+    def laplace(self, s: ArrayLike) -> Reals:
+        """Return int_0^inf e^{-st} rho(t) dt."""
+        s = _real(s, "s")
+        if "laplace" in self._closed:
+            return np.asarray(self._closed["laplace"](s), dtype=float)[()]
+        return areas.laplace(self, s, self._declared_features(math.inf))
+
+    def features(self, horizon: Number = math.inf) -> Float[np.ndarray, " n"]:
+        """Return times between neighbours of which rho turns at most once."""
+        return self._cells(horizon).times()
+
+    def modes(self) -> tuple | None:
+        return self._closed["modes"]() if "modes" in self._closed else None
+
+    def gaussians(self) -> tuple | None:
+        return self._closed["gaussians"]() if "gaussians" in self._closed else None
+
+    def _declared_features(self, horizon: float) -> Any:
+        return self._closed["features"](horizon) if "features" in self._closed else ()
+
+    def _cells(self, horizon: float) -> areas.Cells:
+        # up to the next power of two, so that neighbouring horizons share the work
+        end = horizon if math.isinf(horizon) else 2.0 ** math.ceil(math.log2(horizon))
+        if end not in self._resolved:
+            self._resolved[end] = areas.resolved(self, end, self._declared_features(end))
+        return self._resolved[end]
+
+    @cached_property
+    def _resolved(self) -> dict:
+        return {}
 
 
 def l1_distance(a: KernelLike, b: KernelLike, horizon: Number = math.inf) -> float:
-    """Return int_0^horizon |a - b|, exact up to sign changes that a grid of 64 points an octave misses.
+    """Return int_0^horizon |a - b|, exact up to sign changes that no feature of either kernel shows.
 
     With horizon inf this is sup_t sup_{||x|| <= 1} |A_t(x) - B_t(x)| of the two functionals.
 
     Reference: wang2024inverse, eq. (3)
     """
-    if not horizon > 0:
-        raise ValueError(f"expected a horizon > 0, got {horizon!r}")
-    difference = Sum((a, b), (1.0, -1.0))
-    points = _sign_changes(difference, _grid(difference))
-    return _l1_between(np.append(points[points < horizon], horizon), difference.tail)
+    return areas.area(Sum((a, b), (1.0, -1.0)), span("horizon", horizon))
 
 
-def _laplace(kernel: Kernel, s: ArrayLike) -> Reals:
-    if not hasattr(kernel, "laplace"):
-        raise ValueError(f"expected a kernel with a closed Laplace transform, got {kernel!r}")
-    return kernel.laplace(s)
+def l2_distance(a: KernelLike, b: KernelLike, horizon: Number = math.inf) -> float:
+    """Return the root of int_0^horizon (a - b)^2: of the mean square gap of the functionals on white noise.
 
-
-def _l1_between(points: np.ndarray, tail: Callable[[np.ndarray], Reals]) -> float:
-    # int_{points[0]}^{points[-1]} |rho| when rho changes sign only at the given increasing points
-    return float(np.abs(np.diff(tail(points))).sum())
-
-
-def _sign_changes(rho: Callable, grid: np.ndarray) -> np.ndarray:
-    # 0 followed by the sign changes of rho that the grid sees, all bisected at once: brentq takes 20 times as
-    # long, and raises where rounding of rho differs between arrays and scalars
-    values = rho(grid)
-    grid, values = grid[values != 0], values[values != 0]
-    found = np.flatnonzero(np.diff(np.sign(values)))
-    low, high, sign = grid[found], grid[found + 1], np.sign(values[found])
-    for _ in range(52 if found.size else 0):
-        middle = (low + high) / 2
-        unchanged = np.sign(rho(middle)) == sign
-        low, high = np.where(unchanged, middle, low), np.where(unchanged, high, middle)
-    return np.append(0.0, low)
-
-
-def _grid(kernel: Kernel) -> np.ndarray:
-    # times on which no feature of the kernel is missed; dyadic, so that grids of several kernels share points
-    match kernel:
-        case Sum(kernels=parts):
-            return np.unique(np.concatenate([_grid(k) for k in parts]))
-        case Shifted(kernel=inner, delay=delay):
-            return np.append(0.0, delay + _grid(inner))
-        case Bump(center=center, width=width):
-            points = np.append(0.0, center + width * np.linspace(-9.0, 9.0, 577))
-            return points[points >= 0]
-        case Airy(shift=shift):
-            return np.arange(0.0, max(shift, 0.0) + 16.0, 0.1 / math.sqrt(1.0 + max(shift, 0.0)))
-    octaves = np.arange(-990, 991)
-    tails = kernel.tail(np.exp2(octaves))
-    if not (mass := np.abs(tails).max()) > 0:
-        return np.zeros(1)
-    first = octaves[np.argmax(np.abs(kernel.tail(0.0) - tails) > 1e-6 * mass)]
-    last = octaves[np.flatnonzero(np.abs(tails) > 1e-14 * mass)[-1]] + 1
-    points = np.append(0.0, np.exp2(np.arange(64 * (first - 1), 64 * last + 1) / 64))
-    more = getattr(kernel, "oscillation_times", lambda: points)()  # of modes that turn faster than octaves follow
-    return np.union1d(points, more)
+    Raises:
+        ValueError: where the horizon is infinite and the integral does not exist.
+    """
+    return math.sqrt(areas.energy(Sum((a, b), (1.0, -1.0)), span("horizon", horizon)))

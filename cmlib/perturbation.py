@@ -26,6 +26,7 @@ from cmlib.arguments import (
     stored,
 )
 from cmlib.distances import KernelDistance, SequenceDistance
+from cmlib.kernels import complete
 from cmlib.worst_case import Ball
 
 
@@ -139,8 +140,10 @@ def perturbation_error(
     radius = ball.stability_radius() if unbounded else functools.cache(ball.stability_radius)
     reachable = torch.as_tensor(~(radii >= radius) if unbounded else np.isfinite(radii))  # nan: not known
     if inputs is None:
-        kernel = getattr(target, "kernel", target)
-        distance = KernelDistance(kernel, model, norm, horizon, float(radii[reachable.numpy()].max(initial=0.0)))
+        # a functional, or the kernel itself; a shifted kernel has a kernel too
+        own = target if hasattr(target, "tail") or not hasattr(target, "kernel") else target.kernel
+        kernel, largest = complete(own, "target"), float(radii[reachable.numpy()].max(initial=0.0))
+        distance = KernelDistance(kernel, model, norm, horizon, largest)
     else:
         distance = SequenceDistance(model, target, inputs, norm, dt)
     beta = torch.as_tensor(radii, dtype=torch.float64)
@@ -160,7 +163,7 @@ def perturbation_error(
 
 
 def _check_inputs(target: Any, inputs: Any, horizon: float) -> None:
-    if not callable(target) or hasattr(target, "l1_norm"):
+    if not callable(target) or hasattr(target, "tail"):
         raise ValueError(
             f"expected a target that maps sequences, and no kernel, where inputs are given, got {target!r}"
         )

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cmlib.kernels import Kernel, KernelLike
+from cmlib.arguments import count, positive, sequences, stored
+from cmlib.kernels import KernelLike, complete
 from cmlib.sequence_maps import causal_convolution
 
 
@@ -16,8 +17,8 @@ class LinearFunctional:
     """H_t(x) = int_0^inf rho(s) x(t - s) ds, exact for inputs held over each time step.
 
     Args:
-        kernel: the memory kernel rho.
-        dt: time step, > 0.
+        kernel: the memory kernel rho; it need not be integrable, as no input is infinitely long.
+        dt: time step, > 0, in units of the kernel's time.
 
     Raises:
         ValueError: unless the kernel is one and dt > 0.
@@ -35,14 +36,11 @@ class LinearFunctional:
     dt: float = 1.0
 
     def __post_init__(self):
-        if not isinstance(self.kernel, Kernel):
-            raise ValueError(f"expected a Kernel, got {self.kernel!r}")
-        if not (np.isfinite(self.dt) and self.dt > 0):
-            raise ValueError(f"expected a time step dt > 0, got {self.dt!r}")
+        stored(self, kernel=complete(self.kernel), dt=positive("dt", self.dt))
 
     def weights(self, n: int) -> Float[np.ndarray, " n"]:
-        """Return int rho over [j dt, (j + 1) dt), j = 0 … n - 1: differences of the closed-form tail."""
-        return -np.diff(self.kernel.tail(self.dt * np.arange(n + 1)))
+        """Return int rho over [j dt, (j + 1) dt), j = 0 … n - 1: differences of the closed antiderivative."""
+        return np.diff(self.kernel.antiderivative(self.dt * np.arange(count("n", n) + 1)))
 
     def __call__(self, x: Tensor) -> Float[Tensor, "batch time 1"]:
         """Map (batch, time, 1) to (batch, time, 1); output k is H at time (k + 1) dt.
@@ -50,9 +48,6 @@ class LinearFunctional:
         Raises:
             ValueError: on inputs of another shape, or that are no floating-point numbers.
         """
-        if x.ndim != 3 or x.shape[-1] != 1:
-            raise ValueError(f"expected an input of shape (batch, time, 1), got {tuple(x.shape)}")
-        if not x.is_floating_point():
-            raise ValueError(f"expected a floating-point input, got {x.dtype}")
+        x = sequences("x", x, channels=1)
         weights = torch.as_tensor(self.weights(x.shape[1]), dtype=x.dtype, device=x.device)
         return causal_convolution(weights, x[..., 0])[..., None]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cmlib import exponential_sums
+from cmlib import hankel
 
 CHAPTER = "linear/approximation-rates"
 
@@ -45,9 +45,9 @@ DEFECTS = {
     ),
     "hankel-from-25-nodes": (
         CHAPTER,
-        "cmlib.exponential_sums._converged",
+        "cmlib.hankel.converged",
         lambda right: (
-            lambda kernel, count=50: exponential_sums._HankelOperator.of(kernel, 25 if count <= 25 else count)
+            lambda kernel, n_values=50: hankel.HankelOperator.of(kernel, 25 if n_values <= 25 else n_values)
         ),
         "Hankel singular values from too coarse a quadrature",
     ),
@@ -59,7 +59,7 @@ DEFECTS = {
     ),
     "areas-that-cancel": (
         CHAPTER,
-        "cmlib.kernels._sign_changes",
+        "cmlib.areas.sign_changes",
         lambda right: lambda *args: right(*args)[:1],
         "areas between kernels that cross cancel",
     ),

@@ -78,7 +78,7 @@ DEFECTS = {
     ),
     "area-without-signs": (
         CHAPTER,
-        "cmlib.kernels._sign_changes",
+        "cmlib.areas.sign_changes",
         lambda right: lambda *args: right(*args)[:1],
         "areas between kernels that cross cancel",
     ),
