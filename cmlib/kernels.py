@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from cmlib import areas
 from cmlib.arguments import ArrayLike, Number, number, positive, span, stored, times
 
 KernelLike = Any  # must be a Kernel
+Function = Callable if TYPE_CHECKING else Any
 Values = Float[np.ndarray, "..."] | Float[torch.Tensor, "..."] | float
 Reals = Float[np.ndarray, "..."] | float
 
@@ -556,16 +557,16 @@ class Custom(Combinable):
 
     def __init__(
         self,
-        function: Callable,
+        function: Function,
         *,
         nonnegative: bool | None = None,
-        tail: Callable | None = None,
-        integral: Callable | None = None,
-        l1_norm: Callable | None = None,
-        laplace: Callable | None = None,
-        features: Callable | None = None,
-        modes: Callable | None = None,
-        gaussians: Callable | None = None,
+        tail: Function | None = None,
+        integral: Function | None = None,
+        l1_norm: Function | None = None,
+        laplace: Function | None = None,
+        features: Function | None = None,
+        modes: Function | None = None,
+        gaussians: Function | None = None,
     ):
         closed = (tail, integral, l1_norm, laplace, features, modes, gaussians)
         for name, value in zip(_DECLARED[1:], closed, strict=True):

@@ -4,6 +4,8 @@ In a test of yours: `cmlib.testing.check_recurrent_model(MyNetwork())`.
 """
 
 import copy
+import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -11,16 +13,72 @@ import torch
 from scipy import linalg
 from torch import Tensor, nn
 
-from cmlib.arguments import Count, count
+from cmlib.arguments import Count, Number, count, span
 from cmlib.clamped_loop import has_compiler
 from cmlib.distances import SequenceDistance
+from cmlib.kernels import Custom, complete
 from cmlib.models.recurrent import RecurrentModel
 from cmlib.parameterizations import Parameterization, checked
 from cmlib.sequence_maps import evaluate, preflight
 
 SMALL = 1e-5  # inputs so small that a network answers as its linearisation does
 ROUNDING = 1e-9
+QUADRATURE = 1e-7  # what integrals of values alone are good for, and more
 DECLARED = (*RecurrentModel.__annotations__, "recurrent", "linearization")
+
+
+def check_kernel(kernel: Any, horizon: Number = math.inf) -> None:
+    """Check what a memory kernel declares against quadrature of its values alone.
+
+    Values in torch and numpy, sign, `tail`, `integral`, `l1_norm`, `laplace`, and that `features` miss no sign change.
+
+    Args:
+        kernel: any Kernel.
+        horizon: the time up to which it is looked at, finite for one that is not integrable.
+
+    Raises:
+        AssertionError: that says what is not so.
+
+    >>> testing.check_kernel(kernels.Exponential(0.5))
+    >>> testing.check_kernel(kernels.Custom(lambda t: 1 / (1 + t), nonnegative=True), horizon=100.0)
+    """
+    horizon = span("horizon", horizon)
+    try:
+        declared = complete(kernel)
+        plain = Custom(declared.__call__)  # of its values alone
+        area = plain.l1_norm(horizon)
+        times = declared.features(horizon)
+    except ValueError as error:
+        raise AssertionError(str(error)) from error
+    assert np.ndim(times) == 1 and (np.diff(times) > 0).all(), "features() are not increasing times"
+    times = times[times < horizon]
+    values = declared(times)
+    assert not declared.nonnegative or (values >= 0).all(), f"nonnegative, and rho({times[values.argmin()]:g}) < 0"
+    in_torch = _values_in_torch(declared, times)
+    gap = 0.0 if in_torch is None else np.abs(in_torch - values).max()
+    assert gap <= ROUNDING * np.abs(values).max(), f"torch and numpy give values {gap:.0e} apart"
+    some = np.unique(np.quantile(times, np.linspace(0, 1, 9)))
+    pairs = {"integral": (declared.integral, plain.integral)}
+    if np.isinf(horizon):
+        pairs["tail"] = (declared.tail, plain.tail)
+    for name, (found, wanted) in pairs.items():
+        gap = np.abs(found(some) - wanted(some)).max() / area
+        assert gap <= QUADRATURE, f"{name}() is not the integral of its values: off by {gap:.0e}"
+    gap = abs(declared.l1_norm(horizon) / area - 1)
+    assert gap <= QUADRATURE, f"l1_norm() is no area, or features() miss a change of sign: off by {gap:.0e}"
+    if np.isinf(horizon):
+        s = np.array([0.0, 1.0]) / max(some[len(some) // 2], 1e-3)
+        gap = np.abs(declared.laplace(s) - plain.laplace(s)).max() / area
+        assert gap <= QUADRATURE, f"laplace() is not the transform of its values: off by {gap:.0e}"
+
+
+def _values_in_torch(kernel: Any, times: np.ndarray) -> np.ndarray | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy's own, on being given a tensor
+        try:
+            return kernel(torch.as_tensor(times)).numpy()
+        except (TypeError, ValueError):  # a function for numpy alone
+            return None
 
 
 def check_sequence_map(seq_map: Any, d_in: Count = 1, n_steps: Count = 32) -> None:

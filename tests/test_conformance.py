@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+import cmlib
 from cmlib import kernels, models, parameterizations, targets, testing
 from cmlib.chapter import Lorenz96
 
@@ -38,6 +39,47 @@ OURS = {
     "identity, diagonal": lambda: models.RNN(diagonal(), normal(4), normal(4), dt=0.2, activation="identity"),
     "state-space layer": lambda: models.SSM(diagonal(), normal(4, 2), normal(4, 2), dt=0.5),
 }
+
+
+KERNELS = [
+    (kernels.Exponential(0.3), np.inf),
+    (kernels.ExponentialMixture(0.1, 2.0), np.inf),
+    (kernels.Polynomial(2.5), np.inf),
+    (kernels.Polynomial(0.8), 1e3),
+    (kernels.Airy(6.0), np.inf),
+    (kernels.Bump(5.0, 0.7), np.inf),
+    (kernels.Shifted(kernels.Exponential(1.0), 3.0), np.inf),
+    (kernels.Bump(5.0, 0.7) - 2 * kernels.Exponential(0.5), np.inf),
+    (cmlib.ExponentialSum([0.5 + 3j, 0.5 - 3j], [0.5, 0.5]), np.inf),
+    (lambda t: np.exp(-0.1 * t) * np.cos(5 * t), np.inf),
+]
+
+
+@pytest.mark.parametrize(("kernel", "horizon"), KERNELS)
+def test_our_kernels_conform(kernel, horizon):
+    testing.check_kernel(kernel, horizon)
+
+
+def decaying(t):
+    return np.exp(-t) * np.cos(3 * t)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "says"),
+    [
+        (kernels.Custom(decaying, nonnegative=True), "nonnegative"),
+        (kernels.Custom(decaying, tail=lambda t: np.exp(-t)), "tail|integral"),
+        (kernels.Custom(decaying, integral=lambda t: t), "tail|integral"),
+        (kernels.Custom(decaying, l1_norm=lambda: 1.0), "l1_norm"),
+        (kernels.Custom(decaying, laplace=lambda s: 1 / (1 + s)), "laplace"),
+        (lambda t: 1 / (1 + t), "integral exists"),
+        (lambda t: t[0], "not map two times to two real values"),
+        (3.0, "to be a Kernel"),
+    ],
+)
+def test_kernels_that_are_not_what_they_declare_are_named(kernel, says):
+    with pytest.raises(AssertionError, match=says):
+        testing.check_kernel(kernel)
 
 
 @pytest.mark.parametrize("name", OURS)
