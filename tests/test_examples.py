@@ -96,13 +96,10 @@ def refuses(function, owner=None, seen=()):
     return False
 
 
-def doc_of(kind, name):
-    """Return the docstring of a method: its own, or that of a base or a protocol of ours that declares it."""
+def declared_in(kind, name):
+    """Return the classes of ours whose word on a method is good for a class: itself, its bases and the protocols."""
     protocols = [other for other in LIBRARY.values() if getattr(other, "_is_protocol", False)]
-    for base in [*filter(ours, kind.__mro__), *protocols]:
-        if doc := vars(base).get(name) and vars(base)[name].__doc__:
-            return doc
-    return ""
+    return [base for base in [*filter(ours, kind.__mro__), *protocols] if name in vars(base)]
 
 
 def class_amiss(kind):
@@ -118,12 +115,14 @@ def class_amiss(kind):
 
 
 def method_amiss(kind, name):
-    """Return what the docstring of a method lacks; the example of its class may be one of the method as well."""
-    doc, value = doc_of(kind, name), methods(kind)[name]
+    """Return what the docstring of a method lacks; the example of a class may be one of its methods as well."""
+    places = [kind, *declared_in(kind, name)]
+    docs = [vars(place)[name].__doc__ for place in places[1:]]
+    doc, value = next(filter(None, docs), ""), methods(kind)[name]
     if isinstance(value, property):
         return [] if doc else ["a docstring"]
-    of_the_class = doctest.script_from_examples(kind.__doc__ or "")
-    shown = ">>>" in doc or name in ("__call__", "forward") or f".{name}(" in of_the_class
+    of_classes = "".join(doctest.script_from_examples(place.__doc__ or "") for place in places)
+    shown = ">>>" in doc or name in ("__call__", "forward") or f".{name}(" in of_classes
     return lacking(doc, shown, refuses(value, kind))
 
 
