@@ -108,10 +108,9 @@ def class_amiss(kind):
     if not doc or doc.startswith(f"{kind.__name__}("):
         return ["a docstring"]
     makers = [vars(kind)[name] for name in ("__init__", "__post_init__") if name in vars(kind)]
-    makers = [
-        maker for maker in makers if inspect.unwrap(maker).__code__.co_filename != "<string>"
-    ]  # a dataclass's own
-    return lacking(doc, ">>>" in doc, any(refuses(maker, kind) for maker in makers))
+    # what a dataclass generates has no source
+    written = [maker for maker in makers if inspect.unwrap(maker).__code__.co_filename != "<string>"]
+    return lacking(doc, ">>>" in doc, any(refuses(maker, kind) for maker in written))
 
 
 def method_amiss(kind, name):
