@@ -556,22 +556,22 @@ class Custom(Combinable):
 
     def __init__(
         self,
-        function: Callable,
+        function: Any,
         *,
-        nonnegative: bool | None = None,
-        tail: Callable | None = None,
-        integral: Callable | None = None,
-        l1_norm: Callable | None = None,
-        laplace: Callable | None = None,
-        features: Callable | None = None,
-        modes: Callable | None = None,
-        gaussians: Callable | None = None,
+        nonnegative: Any = None,
+        tail: Any = None,
+        integral: Any = None,
+        l1_norm: Any = None,
+        laplace: Any = None,
+        features: Any = None,
+        modes: Any = None,
+        gaussians: Any = None,
     ):
         closed = (tail, integral, l1_norm, laplace, features, modes, gaussians)
         for name, value in zip(_DECLARED[1:], closed, strict=True):
             if value is not None and not callable(value):
                 raise ValueError(f"expected {name} to be a function, got {value!r}")
-        if nonnegative not in (None, True, False):
+        if nonnegative is not None and not isinstance(nonnegative, bool | np.bool_):
             raise ValueError(f"expected nonnegative to be True or False, got {nonnegative!r}")
         if isinstance(function, type) or not callable(function):
             raise ValueError(f"expected a function t -> rho(t), got {function!r}")

@@ -46,9 +46,7 @@ DEFECTS = {
     "hankel-from-25-nodes": (
         CHAPTER,
         "cmlib.hankel.converged",
-        lambda right: (
-            lambda kernel, n_values=50: hankel.HankelOperator.of(kernel, 25 if n_values <= 25 else n_values)
-        ),
+        lambda right: lambda kernel, n_values=50: hankel.HankelOperator.of(kernel, 25 if n_values <= 25 else n_values),
         "Hankel singular values from too coarse a quadrature",
     ),
     "smaller-chain-radius": (
