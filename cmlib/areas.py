@@ -238,7 +238,7 @@ def up_to(horizon: float, grid: np.ndarray) -> np.ndarray:
     return grid if math.isinf(horizon) else np.append(grid[grid < horizon], horizon)
 
 
-def laplace(rho: Callable, s: Any, features: Any = ()) -> Any:
+def laplace(rho: Any, s: Any, features: Any = ()) -> Any:
     """Return int_0^inf e^{-st} rho(t) dt for every s >= 0, by quadrature."""
     values = [
         resolved(lambda t, s=s: np.exp(-s * t) * rho(t), features=features).tail(np.zeros(1)) for s in np.ravel(s)
