@@ -39,7 +39,7 @@ def test_the_future_changes_nothing_and_a_shift_shifts():
 
 
 def test_functional_rejects():
-    with pytest.raises(ValueError, match="expected a Kernel"):
+    with pytest.raises(ValueError, match="expected kernel to be a Kernel"):
         LinearFunctional("exponential")
     with pytest.raises(ValueError, match="expected a time step dt > 0"):
         LinearFunctional(kernels.Exponential(1.0), dt=-1.0)
