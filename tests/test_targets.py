@@ -41,7 +41,7 @@ def test_the_future_changes_nothing_and_a_shift_shifts():
 def test_functional_rejects():
     with pytest.raises(ValueError, match="expected kernel to be a Kernel"):
         LinearFunctional("exponential")
-    with pytest.raises(ValueError, match="expected a time step dt > 0"):
+    with pytest.raises(ValueError, match="expected dt > 0"):
         LinearFunctional(kernels.Exponential(1.0), dt=-1.0)
     with pytest.raises(ValueError, match="expected an input of shape"):
         LinearFunctional(kernels.Exponential(1.0))(torch.zeros(1, 5, 2))
