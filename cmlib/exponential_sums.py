@@ -313,13 +313,7 @@ def _on_all_times(kernel: Kernel, cutoff: float) -> _Samples:
 
     def starts(m):
         settled = operator if m < 50 else converged(kernel, m + 1)
-        rates = settled.truncated(m)[0].astype(complex)
-        lost = rates.real <= np.finfo(float).eps * np.abs(rates).max()
-        if lost.sum() < 2:
-            return [rates]
-        # the slowest rates of a long memory come out as rounding, one on another: spread them
-        slow = np.geomspace(1.0 / t[-1], rates.real[~lost].min(), lost.sum() + 1)[:-1]
-        return [rates, np.append(rates[~lost], slow)]
+        return [settled.truncated(m)[0].astype(complex)]
 
     return _Samples(t, root, root * kernel(t), starts, (1.0 / t[-1], 1.0 / t[-1]), 1.0 / t[8], cutoff)
 
@@ -338,12 +332,12 @@ def _on_a_horizon(kernel: Kernel, horizon: float, m: int, cutoff: float) -> _Sam
         operator = None
 
     def starts(m):
-        found = [np.geomspace(1.0 / horizon, 2.0 / scale, m).astype(complex)]
+        found = [] if operator is None else [operator.truncated(m)[0].astype(complex)]
         for n in sorted({2 * m + 2, max(200, 2 * m + 2), max(1000, 2 * m + 2)}):
             spaced = np.linspace(0.0, horizon, n)
             if (y := kernel(spaced)).any():
                 found.append(_hankel_rates(y, m, spaced[1]))
-        return found if operator is None else [*found, operator.truncated(m)[0].astype(complex)]
+        return found or [np.geomspace(1.0 / horizon, 2.0 / scale, m).astype(complex)]  # no sample met the kernel
 
     slowest = (1e-9 / horizon, 1e-2 / horizon)  # as on given times
     return _Samples(t, np.sqrt(q), np.sqrt(q) * kernel(t), starts, slowest, 1.0 / t[8], cutoff, gtol=None)

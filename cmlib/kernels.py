@@ -572,7 +572,7 @@ class Custom(Combinable):
         for name, value in zip(_DECLARED[1:], closed, strict=True):
             if value is not None and not callable(value):
                 raise ValueError(f"expected {name} to be a function, got {value!r}")
-        if nonnegative not in (None, True, False):
+        if nonnegative is not None and not isinstance(nonnegative, bool | np.bool_):
             raise ValueError(f"expected nonnegative to be True or False, got {nonnegative!r}")
         if isinstance(function, type) or not callable(function):
             raise ValueError(f"expected a function t -> rho(t), got {function!r}")

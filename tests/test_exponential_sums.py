@@ -115,17 +115,20 @@ def test_l1_error_is_the_kernel_distance():
 @pytest.mark.parametrize(
     "m, options, message",
     [
-        (0, {}, "expected a number of modes m >= 1"),
-        (2.0, {}, "expected a number of modes m >= 1"),
-        (60, {"times": np.arange(1.0, 101)}, r"expected at least 2 m \+ 2 = 122 finite times"),
-        (1, {"times": np.array([1.0, 2.0, np.nan, 4.0])}, "expected at least 2 m"),
+        (0, {}, "expected m to be an integer >= 1"),
+        (2.0, {}, "expected m to be an integer >= 1"),
+        (60, {"times": np.arange(1.0, 101)}, r"expected at least 2 m \+ 2 = 122 times"),
+        (1, {"times": np.array([1.0, 2.0, np.nan, 4.0])}, "expected times to hold finite"),
         (1, {"times": np.array([1.0, 2.0, 4.0, 8.0])}, "expected equally spaced increasing times"),
         (1, {"times": np.array([4.0, 3.0, 2.0, 1.0])}, "expected equally spaced increasing times"),
         (2, {"margin": 0.0}, "expected margin > 0"),
+        (2, {"horizon": 0.0}, "expected horizon > 0"),
+        (2, {"horizon": np.nan}, "expected horizon to be a finite number"),
+        (2, {"horizon": 9.0, "times": np.arange(1.0, 101)}, "expected times or a horizon, got both"),
         (2, {"rates": [0.1]}, "expected m = 2 rates"),
         (2, {"rates": [0.1, 0.2], "margin": 0.1}, "expected fixed rates or a margin"),
         (2, {"rates": [0.1, -0.2]}, "positive real part"),
-        (2, {"rates": [0.1, np.nan]}, "expected finite rates"),
+        (2, {"rates": [0.1, np.nan]}, "expected rates to hold finite"),
     ],
 )
 def test_a_fit_rejects(m, options, message):
@@ -168,6 +171,12 @@ def test_the_norm_sees_every_turn_of_a_slowly_decaying_oscillation():
 def test_a_sum_rejects_complex_modes_without_their_conjugates(rates, weights):
     with pytest.raises(ValueError, match="expected complex rates in conjugate pairs"):
         ExponentialSum(rates, weights)
+
+
+def test_modes_that_never_seem_to_decay_are_judged_up_to_a_horizon():
+    s = ExponentialSum([1e-6 + 5j, 1e-6 - 5j], [0.5, 0.5])
+    turns = 40  # of |cos|, each of area 2 / 5, shrunk by at most 1e-6 t
+    assert s.l1_norm(turns * np.pi / 5) == pytest.approx(turns * 2 / 5, rel=1e-6 * turns)
 
 
 def test_modes_that_never_seem_to_decay_are_refused_rather_than_misjudged():
@@ -298,14 +307,165 @@ def test_fits_under_a_margin_are_no_worse_with_more_modes():
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: cmlib.hankel_singular_values(kernels.Airy(2.0), 0), "expected a number of singular values n >= 1"),
-        (lambda: cmlib.hankel_singular_values(kernels.Airy(2.0), 5, n_nodes=4), "expected n_nodes >= n = 5"),
+        (lambda: cmlib.hankel_singular_values(kernels.Airy(2.0), 0), "expected n to be an integer >= 1"),
+        (
+            lambda: cmlib.hankel_singular_values(kernels.Airy(2.0), 5, n_nodes=4),
+            "expected n_nodes to be an integer >= 5",
+        ),
         (lambda: cmlib.hankel_singular_values("airy", 5), "expected kernel to be a Kernel"),
         (lambda: cmlib.hankel_singular_values(kernels.Sum([kernels.Airy(1)], [0.0]), 2), "finite kernel that varies"),
-        (lambda: cmlib.balanced_truncation(kernels.Airy(2.0), 1.5), "expected a number of modes m >= 1"),
+        (lambda: cmlib.balanced_truncation(kernels.Airy(2.0), 1.5), "expected m to be an integer >= 1"),
         (lambda: cmlib.balanced_truncation("airy", 1), "expected kernel to be a Kernel"),
     ],
 )
 def test_hankel_functions_reject(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_margin_that_is_met_by_coalescing_modes_gets_their_closed_form():
+    # slower than the margin lets any mode be: the best two are e^{-bt} and t e^{-bt}, in the limit
+    a, b = 0.05, 0.1
+    fit = cmlib.exponential_sum(kernels.Exponential(a), 2, margin=b)
+    moments = np.array([[1 / (2 * b) ** 2, 2 / (2 * b) ** 3], [2 / (2 * b) ** 3, 6 / (2 * b) ** 4]])
+    against = np.array([1 / (a + b) ** 2, 2 / (a + b) ** 3])
+    expected = np.sqrt(1 / (2 * a) ** 2 - against @ linalg.solve(moments, against))
+    # a gap g between the rates costs g^2, and weights 1 / g < 1e8
+    assert hilbert_schmidt(kernels.Exponential(a), fit) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("kernel, margin", [(kernels.Exponential(0.05), 0.1), (kernels.Polynomial(2.0), 0.5)])
+def test_weights_under_a_margin_leave_half_of_the_digits(kernel, margin):
+    # unit columns and singular values above 1e-8 of the first
+    fit = cmlib.exponential_sum(kernel, 4, margin=margin)
+    sizes = np.abs(fit.weights) / (2 * fit.rates.real)  # in the norm of the fit, int t s^2
+    size = np.sqrt(integrate.quad(lambda t: t * kernel(t) ** 2, 0, np.inf)[0])
+    assert sizes.max() < 1e8 * size
+
+
+# up to a horizon
+
+
+def relative_error(kernel, s, horizon):
+    """Relative L2 error on [0, horizon], by an independent quadrature, graded towards 0."""
+    t = np.expm1(np.linspace(0.0, np.log1p(horizon), 40001))
+    return np.sqrt(integrate.simpson((kernel(t) - s(t)) ** 2, x=t) / integrate.simpson(kernel(t) ** 2, x=t))
+
+
+def test_a_fit_to_a_horizon_spends_no_mode_on_what_comes_after():
+    kernel, horizon = kernels.Polynomial(1.1), 1023.0
+    errors = {m: relative_error(kernel, cmlib.exponential_sum(kernel, m, horizon=horizon), horizon) for m in (4, 8, 16)}
+    # 16 exp(-pi^2 m / log(8 R)) is what exponential sums reach uniformly for 1/x on [1, R], and x^{-1.1} is much alike:
+    # braess2005approximation
+    bounds = {m: 16 * np.exp(-(np.pi**2) * m / np.log(8 * (1 + horizon))) for m in errors}
+    assert all(errors[m] < bounds[m] for m in errors)
+    assert relative_error(kernel, cmlib.exponential_sum(kernel, 16), horizon) > 1e5 * errors[16]
+
+
+@pytest.mark.parametrize("p", [0.3, 1.0])
+def test_long_memory_is_fitted_up_to_a_horizon_only(p):
+    kernel = kernels.Polynomial(p)
+    assert relative_error(kernel, cmlib.exponential_sum(kernel, 10, horizon=200.0), 200.0) < 1e-5
+    for call in (cmlib.exponential_sum, cmlib.balanced_truncation, cmlib.hankel_singular_values):
+        with pytest.raises(ValueError, match="exponent > 1.*horizon="):
+            call(kernel, 4)
+    with pytest.raises(ValueError, match="memory that ends .*horizon="), pytest.warns(UserWarning, match="settled"):
+        cmlib.exponential_sum(kernels.Polynomial(1.02), 2)
+
+
+def test_a_fit_to_a_horizon_equals_one_on_fine_samples():
+    kernel, horizon = kernels.Airy(6.0), 12.0
+    t = np.linspace(0.0, horizon, 801)
+    by_samples = cmlib.exponential_sum(kernel, 6, times=t)
+    fit = cmlib.exponential_sum(kernel, 6, horizon=horizon)
+    # the minimum of the integral: a sum over 800 steps has another, by about a step
+    assert relative_error(kernel, fit, horizon) < (1 + 1e-9) * relative_error(kernel, by_samples, horizon)
+
+
+def test_several_starts_find_what_one_of_them_misses():
+    # half a bump: samples on [0, 8] end at its top, and only the fit on all times knows how it goes on
+    kernel = kernels.Bump(8.0, 0.5)
+    by_samples = cmlib.exponential_sum(kernel, 16, times=np.linspace(0.0, 8.0, 1000))
+    fit = cmlib.exponential_sum(kernel, 16, horizon=8.0)
+    assert relative_error(kernel, fit, 8.0) < 0.01 * relative_error(kernel, by_samples, 8.0)
+    # and the other way about: on [0, 10] an oscillation that lasts until 20 is seen by samples only
+    kernel = kernels.Airy(20.0)
+    fit, everywhere = cmlib.exponential_sum(kernel, 8, horizon=10.0), cmlib.exponential_sum(kernel, 8)
+    assert relative_error(kernel, fit, 10.0) < 0.1 * relative_error(kernel, everywhere, 10.0)
+
+
+def test_a_margin_and_fixed_rates_hold_up_to_a_horizon():
+    kernel, horizon, rates = kernels.Polynomial(0.7), 50.0, [0.05, 0.3, 1.0]
+    held = cmlib.exponential_sum(kernel, 3, horizon=horizon, margin=0.2)
+    free = cmlib.exponential_sum(kernel, 3, horizon=horizon)
+    fixed = cmlib.exponential_sum(kernel, 3, horizon=horizon, rates=rates)
+    assert held.rates.real.min() >= 0.2 * (1 - 1e-12) and np.array_equal(fixed.rates, rates)
+    assert relative_error(kernel, free, horizon) < min(relative_error(kernel, s, horizon) for s in (held, fixed))
+
+
+def test_an_unbounded_horizon_is_all_times():
+    kernel = kernels.Polynomial(2.0)
+    a, b = (cmlib.exponential_sum(kernel, 3, horizon=h) for h in (None, np.inf))
+    assert np.array_equal(a.rates, b.rates)
+
+
+def test_a_kernel_that_is_zero_up_to_the_horizon_is_refused():
+    with pytest.raises(ValueError, match="expected a kernel that is not zero on all of 0 … 1"):
+        cmlib.exponential_sum(kernels.Shifted(kernels.Exponential(1.0), 2.0), 2, horizon=1.0)
+
+
+# more modes than are of use
+
+
+def test_rates_that_coalesce_for_nothing_come_back_as_one():
+    kernel = kernels.Polynomial(2.0)
+    fits = {m: cmlib.exponential_sum(kernel, m) for m in (48, 300)}
+    rates = np.sort(fits[300].rates)
+    assert len(rates) < 100 and (np.diff(rates) > 1e-3 * rates[1:]).all()
+    assert hilbert_schmidt(kernel, fits[300]) < 1.1 * hilbert_schmidt(kernel, fits[48])
+
+
+def test_rates_that_coalesce_for_something_stay_two():
+    # t e^{-t} is the limit of two modes, and of one it is far
+    kernel = kernels.Custom(lambda t: t * np.exp(-t))
+    fit, single = (cmlib.exponential_sum(kernel, m) for m in (2, 1))
+    t = np.linspace(0.0, 20.0, 200)
+    assert len(fit.rates) == 2 and np.abs(fit(t) - kernel(t)).max() < 1e-6 < np.abs(single(t) - kernel(t)).max()
+
+
+def test_slow_rates_that_start_at_rounding_level_make_a_wider_fit_no_worse():
+    kernel = kernels.Polynomial(1.1)
+    errors = [hilbert_schmidt(kernel, cmlib.exponential_sum(kernel, m)) for m in (32, 48)]
+    assert errors[1] < errors[0]
+
+
+def test_no_free_fit_has_more_than_a_hundred_modes():
+    t = np.arange(1.0, 700.0)
+    noise = kernels.Custom(lambda t: np.sin(1e4 * np.sin(t)) / (1 + t))  # of full rank
+    assert len(cmlib.exponential_sum(noise, 300, times=t).rates) <= 100
+
+
+# kernels that declare little
+
+
+def test_a_plain_function_has_the_fit_and_the_bounds_of_its_closed_form():
+    def function(t):
+        return (1 + t) ** -2.0
+
+    exact = kernels.Polynomial(2.0)
+    assert cmlib.hankel_singular_values(function, 8) == pytest.approx(cmlib.hankel_singular_values(exact, 8), rel=1e-8)
+    a, b = cmlib.exponential_sum(function, 3), cmlib.exponential_sum(exact, 3)
+    assert a.rates == pytest.approx(b.rates, rel=1e-6)
+
+
+def test_singular_values_of_a_box_are_known():
+    # rho = 1 on [0, 1]: G f = int_0^{1-t} f, whose eigenvalues are 2 / ((2k + 1) pi)
+    box = kernels.Custom(lambda t: np.where(t < 1.0, 1.0, 0.0))
+    with pytest.warns(UserWarning, match="have settled to"):
+        values = cmlib.hankel_singular_values(box, 3)
+    assert values == pytest.approx(2 / np.pi / np.array([1, 3, 5]), rel=0.05)
+
+
+def test_more_singular_values_than_nodes_to_begin_with():
+    values = cmlib.hankel_singular_values(kernels.Polynomial(2.0), 900)
+    assert values.shape == (900,) and (np.diff(values) <= 0).all()

@@ -12,6 +12,21 @@ from cmlib.kernels import Bump, Exponential, Sum
 
 EPS = np.finfo(float).eps
 
+
+class Mine:
+    """A user's kernel, which says what it is the sum of."""
+
+    def __call__(self, t):
+        e = torch.exp if isinstance(t, torch.Tensor) else np.exp
+        return 2.0 * e(-0.5 * t) + 0.3 * e(-2.0 * (t - 4.0) ** 2)
+
+    def modes(self):
+        return [2.0], [0.5]
+
+    def gaussians(self):
+        return [0.3], [4.0], [0.5]
+
+
 TARGETS = {
     "exponential": Exponential(0.7),
     "exponential-sum": ExponentialSum([0.3, 2.0], [1.0, -0.5]),
@@ -19,6 +34,7 @@ TARGETS = {
     "bump-cut-at-zero": Bump(-0.5, 1.5),
     "plateau": Sum([Exponential(0.5), Bump(12.0, 0.5)], [1.0, 1.0]),
     "two-bumps": Sum([Bump(2.0, 0.5), Bump(3.0, 1.0)], [1.0, -2.0]),
+    "declared": Mine(),
     "nested": Sum([Sum([Exponential(0.5), Bump(5.0, 0.7)], [2.0, 1.0]), Exponential(3.0)], [0.5, -1.0]),
 }
 
@@ -233,6 +249,10 @@ def test_flow_that_sends_a_rate_towards_zero_ends_at_a_thousandth_of_it():
 
 BAD = {
     "kernel": (lambda: KernelLoss(1.0), "expected kernel to be a Kernel, got 1.0"),
+    "with-something-else": (
+        lambda: KernelLoss(Exponential(1.0) + kernels.Airy(2.0)),
+        "expected a sum of exponentials with real rates and bumps",
+    ),
     "unsupported": (lambda: KernelLoss(kernels.Airy(2.0)), "expected a sum of exponentials with real rates and bumps"),
     "complex": (
         lambda: KernelLoss(ExponentialSum([1 + 1j, 1 - 1j], [1.0, 1.0])),

@@ -10,16 +10,21 @@ from hypothesis import strategies as st
 from scipy import integrate, special
 from scipy.optimize import brentq
 
+from cmlib import ExponentialSum
 from cmlib.kernels import (
     Airy,
     Bump,
+    Custom,
     Exponential,
     ExponentialMixture,
     Kernel,
     Polynomial,
     Shifted,
     Sum,
+    complete,
     l1_distance,
+    l2_distance,
+    terms,
 )
 
 EPS = np.finfo(float).eps
@@ -194,11 +199,12 @@ def test_laplace_of_bump_does_not_overflow():
     np.testing.assert_allclose(values[small], gaussian[small], rtol=200 * EPS)  # e^{-100} has 100 eps
 
 
-def test_airy_has_no_laplace_transform_and_says_so_in_sums():
-    assert not hasattr(Airy(6.0), "laplace")
-    for kernel in (Shifted(Airy(6.0), 1.0), Sum([Exponential(1.0), Airy(6.0)], [1.0, 1.0])):
-        with pytest.raises(ValueError, match=r"expected a kernel with a closed Laplace transform, got Airy\(shift"):
-            kernel.laplace(1.0)
+@pytest.mark.parametrize("s", [0.0, 0.3, 10.0])
+@pytest.mark.parametrize("name", ["airy", "airy-oscillating", "airy-decaying", "sum-airy"])
+def test_laplace_without_closed_form_equals_quadrature(name, s):
+    kernel = KERNELS[name]
+    expected, bound = quadrature(lambda t: math.exp(-s * t) * kernel(t), kernel, also=[x / (s + 1) for x in (1, 5, 20)])
+    assert abs(kernel.laplace(s) - expected) <= bound + 1e-10 * mass(kernel)  # cells are resolved to 1e-11 of the area
 
 
 # ---- single kernels ------------------------------------------------------------------------------
@@ -333,7 +339,224 @@ def test_l1_norm_takes_kernels_written_elsewhere():
     assert Sum([Gamma(), Exponential(1.0)], [1.0, -1.0]).l1_norm() == pytest.approx(2 / math.e, rel=8 * EPS)
 
 
+# ---- kernels that declare little --------------------------------------------------------------------
+
+
+def swinging(t, rate=0.01, frequency=5.0):
+    return np.exp(-rate * t) * np.cos(frequency * t)
+
+
+def area_of_swings(rate=0.01, frequency=5.0):
+    """int |e^{-at} cos wt|: the first quarter turn, then half turns that shrink by q each."""
+    q, t0, size = math.exp(-rate * math.pi / frequency), math.pi / 2 / frequency, rate**2 + frequency**2
+    last = frequency * math.exp(-rate * t0)
+    return (last + rate) / size + last * (1 + q) / (1 - q) / size
+
+
+class OldProtocol:
+    """A user's kernel with a closed tail that says nothing of its oscillation."""
+
+    nonnegative = False
+
+    def __call__(self, t):
+        return swinging(t)
+
+    def tail(self, t):
+        z = 0.01 + 5j
+        return (np.exp(-z * np.minimum(t, 1e4)) / z).real
+
+    def l1_norm(self):
+        return area_of_swings()
+
+
+NOTHING = Sum([Exponential(1.0)], [0.0])
+
+
+@pytest.mark.parametrize(
+    "make", [OldProtocol, lambda: swinging, lambda: Custom(swinging)], ids=["old", "plain", "custom"]
+)
+def test_an_oscillation_that_is_not_declared_is_seen(make):
+    assert l1_distance(make(), NOTHING) == pytest.approx(area_of_swings(), rel=1e-9)
+    assert complete(make()).l1_norm() == pytest.approx(area_of_swings(), rel=1e-9)
+
+
+CLOSED = {  # a function and the kernel of ours that has its closed forms
+    "exponential": (lambda t: np.exp(-0.1 * t), KERNELS["exponential"]),
+    "heavy": (lambda t: (1 + t) ** -1.1, KERNELS["polynomial"]),
+    "bump": (lambda t: np.exp(-0.5 * ((t - 8.0) / 0.5) ** 2), KERNELS["bump"]),
+    "oscillating": (lambda t: special.airy(np.minimum(t - 20.0, 110.0))[0], KERNELS["airy-oscillating"]),
+    "jump": (lambda t: np.where(t < 3.0, 0.0, np.exp(3.0 - np.maximum(t, 3.0))), KERNELS["shifted"]),
+    "two-signs": (lambda t: np.exp(-t) - 3 * np.exp(-3 * t) + 0.1 * (1 + t) ** -1.5, KERNELS["sum-two-signs"]),
+}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_a_plain_function_has_the_integrals_of_its_closed_form(name):
+    function, exact = CLOSED[name]
+    found, t, size = Custom(function), np.array([0.0, 0.3, 2.0, 7.5, 40.0]), mass(exact)
+    # every cell is resolved to 1e-11 of its area
+    for value, expected in (
+        (found(t), exact(t)),
+        (found.tail(t), exact.tail(t)),
+        (found.integral(t), exact.integral(t)),
+        (found.laplace([0.0, 0.3, 20.0]), exact.laplace([0.0, 0.3, 20.0])),
+        (found.l1_norm(), exact.l1_norm()),
+        (found.l1_norm(9.0), exact.l1_norm(9.0)),
+        (l1_distance(function, Exponential(0.5)), l1_distance(exact, Exponential(0.5))),
+    ):
+        assert np.abs(value - expected).max() <= 1e-10 * size
+    assert found.tail(math.inf) == 0.0 and isinstance(found.tail(1.0), float)
+
+
+@pytest.mark.parametrize(
+    "function, message",
+    [
+        (lambda t: (1 + t) ** -0.7, "expected a kernel whose integral exists.*pass a finite horizon="),
+        (lambda t: np.ones_like(t), "expected a kernel whose integral exists"),
+        (lambda t: np.sinc(t), "samples resolve.*pass a horizon="),
+        (lambda t: np.where((t > 3) & (t < 4), np.nan, np.exp(-t)), "expected a kernel of finite values, got nan"),
+        (lambda t: np.exp(-t) / np.sqrt(t), "expected a kernel of finite values, got inf near t = 0"),
+    ],
+)
+def test_an_integral_that_does_not_exist_is_refused(function, message):
+    with pytest.raises(ValueError, match=message):
+        Custom(function).tail(0.0)
+
+
+def test_what_overflows_after_it_has_vanished_is_taken_for_zero():
+    assert Custom(lambda t: t**4 * np.exp(-t)).tail(0.0) == pytest.approx(24.0, rel=1e-11)  # inf * 0 at 1e77
+
+
+def test_a_peak_too_narrow_to_be_found_is_found_where_it_is_declared():
+    def peak(t):
+        return np.exp(-0.5 * ((t - 500.0) / 0.01) ** 2)
+
+    assert Custom(peak).tail(0.0) == 0.0  # as the docstring says
+    declared = Custom(peak, features=lambda horizon: [499.97, 500.0, 500.03])
+    assert declared.tail(0.0) == pytest.approx(Bump(500.0, 0.01).tail(0.0), rel=1e-10)
+
+
+def test_declared_closed_forms_are_used():
+    fake = Custom(
+        lambda t: np.exp(-t),
+        nonnegative=True,
+        tail=lambda t: 7.0 + 0 * t,
+        l1_norm=lambda: 8.0,
+        laplace=lambda s: 9.0 + 0 * s,
+    )
+    assert (fake.nonnegative, fake.tail(1.0), fake.l1_norm(), fake.laplace(1.0)) == (True, 7.0, 8.0, 9.0)
+    assert fake.tail(math.inf) == 0.0  # closed forms need not know infinity
+    assert Custom(lambda t: np.exp(-t), integral=lambda t: 5.0 * t).integral(2.0) == 10.0
+
+
+def test_complete_leaves_ours_alone_and_wraps_the_rest_once(kernel):
+    assert complete(kernel) is kernel
+    wrapped = complete(OldProtocol())
+    assert complete(wrapped) is wrapped and wrapped.l1_norm() == area_of_swings()
+
+
+def test_plain_functions_are_targets_of_torch_too():
+    kernel = 2.0 * Custom(lambda t: (1 + t) ** -1.5) - Exponential(1.0)
+    t = torch.linspace(0.0, 4.0, 6).reshape(2, 3)
+    torch.testing.assert_close(kernel(t), 2 * (1 + t) ** -1.5 - torch.exp(-t))
+
+
+# ---- long memory -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("p", [0.3, 0.5, 0.999, 1.0])
+def test_long_memory_has_its_area_up_to_any_horizon(p):
+    kernel, horizon = Polynomial(p, scale=0.7), 300.0
+    u = math.log1p(0.7 * horizon)
+    expected = (u if p == 1 else math.expm1((1 - p) * u) / (1 - p)) / 0.7
+    assert kernel.l1_norm(horizon) == pytest.approx(expected, rel=8 * EPS)
+    assert kernel.integral(horizon) == pytest.approx(expected, rel=8 * EPS)
+    by_quadrature, bound = quadrature(lambda t: abs(kernel(t) - math.exp(-t)), kernel, high=horizon)
+    assert abs(l1_distance(kernel, Exponential(1.0), horizon) - by_quadrature) <= bound + 16 * EPS * expected
+
+
+@pytest.mark.parametrize("p", [0.3, 1.0])
+@pytest.mark.parametrize(
+    "what",
+    [
+        lambda k: k.l1_norm(),
+        lambda k: k.tail(1.0),
+        lambda k: k.integral(math.inf),
+        lambda k: k.laplace(0.0),
+        lambda k: l1_distance(k, Exponential(1.0)),
+        lambda k: Shifted(k, 1.0).l1_norm(),
+        lambda k: (k + Exponential(1.0)).tail(0.0),
+    ],
+)
+def test_long_memory_has_no_mass_on_all_times_and_names_the_horizon(what, p):
+    with pytest.raises(ValueError, match="exponent > 1.*horizon="):
+        what(Polynomial(p))
+
+
+@pytest.mark.parametrize("p", [0.3, 1.0])
+def test_laplace_transform_of_long_memory_satisfies_its_recurrence(p):
+    s = np.geomspace(1e-4, 1e3, 40)
+    lower, upper = (Polynomial(q, scale=0.7).laplace(s) for q in (p, p + 1.0))
+    np.testing.assert_allclose(0.7 * p * upper + s * lower, 1.0, rtol=1e-12)
+
+
+def test_square_integrable_long_memory_has_its_l2_norm():
+    assert l2_distance(Polynomial(0.7), NOTHING) == pytest.approx(0.4**-0.5, rel=1e-12)
+    with pytest.raises(ValueError, match="expected a square-integrable kernel, or a finite horizon="):
+        l2_distance(Polynomial(0.5), NOTHING)
+    assert l2_distance(Polynomial(0.5), NOTHING, 99.0) == pytest.approx(math.log(100.0) ** 0.5, rel=1e-12)
+
+
+# ---- + - * -------------------------------------------------------------------------------------------
+
+
+def test_kernels_add_and_scale_as_functions_do(kernel):
+    other, t = ExponentialSum([0.5, 1 + 2j, 1 - 2j], [1.0, 0.5j, -0.5j]), np.linspace(0.0, 30.0, 61)
+    for combined, expected in (
+        (kernel + other, kernel(t) + other(t)),
+        (kernel - other, kernel(t) - other(t)),
+        (-kernel, -kernel(t)),
+        (2 * kernel, 2 * kernel(t)),
+        (np.float64(0.5) * (other + kernel * 3), 0.5 * other(t) + 1.5 * kernel(t)),
+        (swinging + kernel, swinging(t) + kernel(t)),
+        (swinging - kernel, swinging(t) - kernel(t)),
+        (kernel - swinging, kernel(t) - swinging(t)),
+    ):
+        np.testing.assert_allclose(combined(t), expected, rtol=0, atol=32 * EPS * (1 + magnitude(kernel, t).max()))
+
+
+def test_sums_of_sums_are_flat():
+    a, b, c = Exponential(1.0), Exponential(2.0), Bump(3.0, 1.0)
+    assert 2 * (a - b) + c == Sum([a, b, c], [2.0, -2.0, 1.0])
+
+
+def test_closed_terms_go_through_sums_until_a_part_has_none():
+    (weights, rates), (heights, centers, widths) = terms(2 * (Exponential(0.3) - Bump(4.0, 0.5)) + 3 * Exponential(1.0))
+    assert (weights.tolist(), rates.tolist()) == ([2.0, 3.0], [0.3, 1.0])
+    assert (heights.tolist(), centers.tolist(), widths.tolist()) == ([-2.0], [4.0], [0.5])
+    assert terms(Exponential(0.3) + Airy(2.0)) is None and terms(Custom(swinging)) is None
+
+
+# ---- times -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", [-1.0, -1e-300, math.nan])
+def test_times_below_zero_raise_however_small(kernel, before):
+    for call in (kernel, kernel.tail, lambda t: kernel(torch.as_tensor(t)), kernel.integral):
+        with pytest.raises(ValueError, match="expected t >= 0, got"):
+            call(np.array([0.5, before]))
+    assert kernel(-0.0) == kernel(0.0)
+
+
 # ---- distances -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("horizon", [0.7, 12.0, math.inf])
+def test_l2_distance_equals_quadrature(kernel, horizon):
+    other = Exponential(0.5)
+    also = [part.delay for part in parts(kernel) if isinstance(part, Shifted)]
+    expected, bound = quadrature(lambda t: (kernel(t) - other(t)) ** 2, kernel, high=horizon, also=also)
+    assert abs(l2_distance(kernel, other, horizon) ** 2 - expected) <= 2 * bound + 64 * EPS * expected
 
 
 def test_l1_distance_of_ordered_kernels_is_the_difference_of_their_norms():
@@ -528,8 +751,10 @@ def test_kernels_satisfy_the_protocol_and_are_frozen(kernel):
         (lambda: Exponential(1j), r"expected rate to be a finite number, got 1j"),
         (lambda: ExponentialMixture(0.0, 1.0), r"expected slowest > 0, got 0\.0"),
         (lambda: ExponentialMixture(2.0, 2.0), r"expected fastest > 2, got 2\.0"),
-        (lambda: Polynomial(1.0), r"expected exponent of an integrable kernel > 1, got 1\.0"),
+        (lambda: Polynomial(0.0), r"expected exponent > 0, got 0\.0"),
         (lambda: Polynomial(math.nan), r"expected exponent .* finite number, got nan"),
+        (lambda: Polynomial("2"), r"expected exponent .* finite number, got '2'"),
+        (lambda: Exponential(np.True_), r"expected rate .* finite number, got"),
         (lambda: Polynomial(1.5, scale=-1.0), r"expected scale > 0, got -1\.0"),
         (lambda: Airy(math.nan), r"expected shift to be a finite number, got nan"),
         (lambda: Airy(1001.0), r"expected shift <= 1000, got 1001\.0"),
@@ -538,6 +763,24 @@ def test_kernels_satisfy_the_protocol_and_are_frozen(kernel):
         (lambda: Shifted(Exponential(1.0), -1.0), r"expected delay >= 0, got -1\.0"),
         (lambda: Shifted(math.exp, 1.0), r"expected kernel to be a Kernel, got <built-in function exp>"),
         (lambda: Shifted(Exponential, 1.0), r"expected kernel to be a Kernel, got <class"),
+        (lambda: complete(lambda t: "a"), r"which does not map two times to two real values"),
+        (lambda: complete(lambda t: 1.0), r"two real values but to array\(1\.\)"),
+        (lambda: complete(lambda t: t * 1j), r"two real values but to array"),
+        (lambda: Custom(Exponential), r"expected a function t -> rho\(t\), got <class"),
+        (lambda: Custom(np.exp, tail=3.0), r"expected tail to be a function, got 3\.0"),
+        (lambda: Custom(np.exp, nonnegative="yes"), r"expected nonnegative to be True or False, got 'yes'"),
+        (lambda: Custom(lambda t: t[:1])([1.0, 2.0]), r"expected real values of shape \(2,\) from"),
+        (lambda: Custom(lambda t: t[:1])(torch.ones(2)), r"expected a tensor of shape \(2,\) from"),
+        (lambda: terms(Custom(np.cos, modes=lambda: ([1.0], [1.0, 2.0]))), r"expected modes\(\) to return 2 arrays"),
+        (lambda: Exponential(1.0) * "2", r"expected the factor of a kernel to be a finite number, got '2'"),
+        (lambda: Exponential(1.0) * Exponential(1.0), r"expected the factor of a kernel to be a finite number"),
+        (lambda: Exponential(1.0) + 2.0, r"expected a summand to be a Kernel, got 2\.0"),
+        (lambda: 2.0 - Exponential(1.0), r"expected a summand to be a Kernel, got 2\.0"),
+        (lambda: Exponential(1.0).l1_norm(-1.0), r"expected horizon > 0, got -1\.0"),
+        (lambda: Exponential(1.0).laplace(-0.5), r"expected s >= 0, got -0\.5"),
+        (lambda: Exponential(1.0)(["a"]), r"expected t to hold real numbers, got \['a'\]"),
+        (lambda: Exponential(1.0)(1j), r"expected t to hold real numbers, got 1j"),
+        (lambda: Exponential(1.0)(torch.ones(2) * 1j), r"expected t to hold real numbers, got torch.complex"),
         (lambda: Sum([], []), r"expected at least one kernel, got none"),
         (lambda: Sum([Exponential(1.0)], [1.0, 2.0]), r"expected one weight for each of 1 kernels, got 2"),
         (lambda: Sum([Exponential(1.0), 3.0], [1.0, 2.0]), r"expected kernels\[1\] to be a Kernel, got 3\.0"),
@@ -548,7 +791,7 @@ def test_kernels_satisfy_the_protocol_and_are_frozen(kernel):
         (lambda: l1_distance(Exponential(1.0), 2.0), r"expected kernels\[1\] to be a Kernel, got 2\.0"),
         (
             lambda: l1_distance(Exponential(1.0), Exponential(2.0), horizon=0.0),
-            r"expected a horizon > 0, got 0\.0",
+            r"expected horizon > 0, got 0\.0",
         ),
     ],
 )

@@ -99,7 +99,7 @@ def test_gradient_of_a_held_step_is_good_for_the_slowest_modes(eigenvalue):
 
 
 def test_functional_rejects_integers():
-    with pytest.raises(ValueError, match="expected a floating-point input, got torch.int64"):
+    with pytest.raises(ValueError, match="expected x of floating-point numbers, got torch.int64"):
         LinearFunctional(kernels.Exponential(1.0))(torch.ones(1, 4, 1, dtype=torch.int64))
 
 

@@ -29,6 +29,21 @@ def test_weights_are_integrals_of_the_kernel_over_each_step():
     assert (weights <= 0.5 * kernel(t)).all() and (weights >= 0.5 * kernel(t + 0.5)).all()
 
 
+@pytest.mark.parametrize("p", [0.5, 1.0])
+def test_a_functional_may_remember_for_ever(p):
+    weights = LinearFunctional(kernels.Polynomial(p), dt=0.5).weights(200)
+    expected = [integrate.quad(kernels.Polynomial(p), 0.5 * j, 0.5 * j + 0.5, epsrel=1e-13)[0] for j in range(200)]
+    # differences of a growing antiderivative
+    assert np.abs(weights - expected).max() < 8 * np.finfo(float).eps * sum(expected)
+
+
+def test_a_plain_function_is_a_functional():
+    by_function = LinearFunctional(lambda t: (1 + t) ** -0.7, dt=0.5)
+    assert by_function.weights(100) == pytest.approx(
+        LinearFunctional(kernels.Polynomial(0.7), 0.5).weights(100), rel=1e-9
+    )
+
+
 def test_the_future_changes_nothing_and_a_shift_shifts():
     functional, x = LinearFunctional(kernels.Airy(4.0), dt=0.1), noise()
     changed = x.clone()
@@ -43,7 +58,9 @@ def test_functional_rejects():
         LinearFunctional("exponential")
     with pytest.raises(ValueError, match="expected dt > 0"):
         LinearFunctional(kernels.Exponential(1.0), dt=-1.0)
-    with pytest.raises(ValueError, match="expected an input of shape"):
+    with pytest.raises(ValueError, match="expected n to be an integer >= 1"):
+        LinearFunctional(kernels.Exponential(1.0)).weights(0)
+    with pytest.raises(ValueError, match=r"expected x of shape \(batch, time, 1\)"):
         LinearFunctional(kernels.Exponential(1.0))(torch.zeros(1, 5, 2))
 
 
