@@ -238,9 +238,11 @@ def up_to(horizon: float, grid: np.ndarray) -> np.ndarray:
     return grid if math.isinf(horizon) else np.append(grid[grid < horizon], horizon)
 
 
-def laplace(rho: Callable, s: Any, features: Any = ()) -> Any:
-    """Return int_0^inf e^{-st} rho(t) dt for every s >= 0, by quadrature."""
-    values = [
-        resolved(lambda t, s=s: np.exp(-s * t) * rho(t), features=features).tail(np.zeros(1)) for s in np.ravel(s)
-    ]
-    return np.reshape(values, np.shape(s))[()]
+def laplace(rho: Any, s: Any, features: Any = ()) -> Any:
+    """Return int_0^inf e^{-st} rho(t) dt of a complete kernel, s >= 0, by quadrature where s > 0."""
+
+    def transform(s: float) -> float:
+        cells = resolved(lambda t: np.exp(-s * t) * rho(t), features=features) if s > 0 else rho
+        return float(cells.tail(np.array(0.0)))
+
+    return np.reshape([transform(each) for each in np.ravel(s)], np.shape(s))[()]

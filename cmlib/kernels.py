@@ -24,7 +24,7 @@ from jaxtyping import Float
 from scipy import special
 
 from cmlib import areas
-from cmlib.arguments import ArrayLike, Number, number, positive, span, stored, times
+from cmlib.arguments import ArrayLike, Number, number, positive, real_array, span, stored, times
 
 KernelLike = Any  # must be a Kernel
 Function = Callable if TYPE_CHECKING else Any
@@ -90,6 +90,8 @@ def _rows(name: str, rows: Any, n: int) -> tuple:
     rows = tuple(np.asarray(row) for row in rows)
     if len(rows) != n or any(row.shape != rows[0].shape or row.ndim != 1 for row in rows):
         raise ValueError(f"expected {name}() to return {n} arrays of one shape (n,), got {rows}")
+    if not all(np.isfinite(row).all() for row in rows) or (rows[-1].real <= 0).any():  # rates, or widths
+        raise ValueError(f"expected {name}() to return finite numbers, the last ones positive, got {rows}")
     return rows
 
 
@@ -647,7 +649,7 @@ class Custom(Combinable):
         return self._closed["gaussians"]() if "gaussians" in self._closed else None
 
     def _declared_features(self, horizon: float) -> Any:
-        return self._closed["features"](horizon) if "features" in self._closed else ()
+        return real_array("features", self._closed["features"](horizon)) if "features" in self._closed else ()
 
     def _cells(self, horizon: float) -> areas.Cells:
         # up to the next power of two, so that neighbouring horizons share the work
