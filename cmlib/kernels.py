@@ -561,7 +561,7 @@ class Custom(Combinable):
         self,
         function: Function,
         *,
-        nonnegative: bool | None = None,
+        nonnegative: Any = None,
         tail: Function | None = None,
         integral: Function | None = None,
         l1_norm: Function | None = None,
