@@ -2,12 +2,8 @@
 
 import copy
 import itertools
-<<<<<<< HEAD
 import math
-from collections.abc import Callable, Iterator
-=======
 from collections.abc import Callable, Iterable, Iterator
->>>>>>> helper-t
 from dataclasses import dataclass
 from functools import partial
 from typing import Any

@@ -216,15 +216,9 @@ def other_step():
         ({"lr": None}, "expected lr to be a finite number"),
         ({"optimizer": "lbfgs"}, "expected no lr and no batch"),
         ({"optimizer": "lbfgs", "lr": None, "batch": 2, "generator": generator()}, "expected no lr and no batch"),
-<<<<<<< HEAD
-        ({"batch": 2, "generator": 0}, "expected generator"),
-        ({"batch": 6, "generator": generator()}, "expected batch between 1 and the 5"),
-        ({"batch": True, "generator": generator()}, "expected batch to be an integer"),
-=======
         ({"batch": 2, "generator": 0}, "expected generator to be a torch.Generator, got 0"),
         ({"batch": 6, "generator": generator()}, "expected batch between 1 and the 5"),
         ({"batch": True, "generator": generator()}, "expected batch to be an integer >= 1, got True"),
->>>>>>> helper-t
         ({"until": -1.0}, "expected until >= 0"),
         ({"inputs": torch.zeros(3)}, "expected inputs as a finite tensor"),
         ({"outputs": torch.full((5, 12, 1), torch.nan)}, "expected outputs as a finite tensor"),
