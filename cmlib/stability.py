@@ -35,6 +35,12 @@ def stability_radius(W: ArrayLike, field: str = "complex", time: str = "flow") -
         RuntimeError: if level sets do not come to an end.
 
     Reference: boyd1990regularity; bruinsma1990fast (complex); qiu1995formula; sreedhar1996fast (real)
+
+    >>> W = [[-1.0, 4.0], [-1.0, -1.0]]  # eigenvalues -1 +- 2i
+    >>> [round(cmlib.stability_radius(W, field), 6) for field in ("complex", "real")]
+    [0.8, 1.0]
+    >>> round(cmlib.stability_radius([[0.6, 0.0], [0.0, -0.9]], time="steps"), 6)
+    0.1
     """
     W = square_matrix("W", W)
     one_of("field", field, ("complex", "real"))
