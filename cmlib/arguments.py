@@ -3,7 +3,7 @@
 import math
 import operator
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +12,18 @@ from torch import Tensor
 
 # For type checkers. At run time they are loose on purpose, so that wrong arguments reach our own checks first.
 if TYPE_CHECKING:
-    ArrayLike = npt.ArrayLike | Tensor  # whatever np.asarray takes, or a tensor
-    Number = SupportsFloat
-    Count = SupportsIndex
-    Source = torch.Generator | None
-    Inputs = Tensor
+    ArrayLike: TypeAlias = npt.ArrayLike | Tensor  # whatever np.asarray takes, or a tensor
+    Number: TypeAlias = SupportsFloat
+    Count: TypeAlias = SupportsIndex
+    Source: TypeAlias = torch.Generator | None
+    Inputs: TypeAlias = Tensor
+    Matrices: TypeAlias = Tensor
+    Interval: TypeAlias = tuple[float, float]
+    DType: TypeAlias = torch.dtype
+    Real: TypeAlias = float  # fields of dataclasses, which hold what their checks return
+    Array: TypeAlias = np.ndarray
 else:
-    ArrayLike = Number = Count = Source = Inputs = Any
+    ArrayLike = Number = Count = Source = Inputs = Matrices = Interval = DType = Real = Array = Any
 
 
 def number(name: str, value: Any, *, above: float = -math.inf, at_least: float = -math.inf) -> float:
@@ -73,17 +78,22 @@ def random_source(name: str, value: Any) -> torch.Generator:
     return value
 
 
-def real_array(name: str, value: Any, *, ndim: int | None = None) -> np.ndarray:
-    """Return finite real numbers as a float64 array on the host."""
-    try:
-        array = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
-        found = array.astype(float) if array.dtype.kind in "iuf" else None
-    except (TypeError, ValueError, RuntimeError):
-        found = None
-    if found is None or not np.isfinite(found).all():
-        raise ValueError(f"expected {name} to hold finite real numbers, got {value!r}")
+def real_array(name: str, value: Any, *, ndim: int | None = None, finite: bool = True) -> np.ndarray:
+    """Return a copy of real numbers as a float64 array on the host; with infinity and NaN unless `finite`."""
+    found = _numbers(name, value.detach().cpu() if isinstance(value, Tensor) else value, finite)
     if ndim is not None and found.ndim != ndim:
         raise ValueError(f"expected {name} of {ndim} dimension{'s' if ndim > 1 else ''}, got shape {found.shape}")
+    return np.array(found)
+
+
+def _numbers(name: str, value: Any, finite: bool = False) -> np.ndarray:
+    try:
+        found = np.asarray(value)
+        found = found.astype(float, copy=False) if found.dtype.kind in "iuf" else None
+    except (TypeError, ValueError, RuntimeError):
+        found = None
+    if found is None or (finite and not np.isfinite(found).all()):
+        raise ValueError(f"expected {name} to hold {'finite ' if finite else ''}real numbers, got {value!r}")
     return found
 
 
@@ -107,15 +117,35 @@ def sequences(name: str, value: Any, channels: int | None = None) -> Tensor:
     return value
 
 
+def square_matrices(name: str, value: Any) -> Tensor:
+    """Return a floating-point tensor (*batch, m, m)."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        raise ValueError(f"expected {name} to be a tensor (*batch, m, m) of floating-point numbers, got {value!r}")
+    if value.ndim < 2 or value.shape[-2] != value.shape[-1]:
+        raise ValueError(f"expected {name} of shape (*batch, m, m), got {tuple(value.shape)}")
+    return value
+
+
+def floating(name: str, value: Any) -> torch.dtype:
+    """Return a dtype of real floating-point numbers."""
+    if not isinstance(value, torch.dtype) or not value.is_floating_point:
+        raise ValueError(f"expected {name} to be a torch.dtype of floating-point numbers, got {value!r}")
+    return value
+
+
 def stored(instance: object, **fields: Any) -> None:
     """Set fields of a frozen dataclass that its checks have changed."""
     for name, value in fields.items():
         object.__setattr__(instance, name, value)
 
 
-def namespace(t: ArrayLike) -> tuple[Any, Any]:
-    """Return (torch, t) for a tensor, and (numpy, a float64 array) for all else."""
-    return (torch, t) if isinstance(t, torch.Tensor) else (np, np.asarray(t, dtype=float))
+def namespace(t: ArrayLike, name: str = "w") -> tuple[Any, Any]:
+    """Return (torch, t) for a floating-point tensor, and (numpy, a float64 array) for all else, of real numbers."""
+    if isinstance(t, Tensor):
+        if not t.is_floating_point():
+            raise ValueError(f"expected {name} of floating-point numbers, got {t.dtype}")
+        return torch, t
+    return np, _numbers(name, t)
 
 
 def times(t: ArrayLike, name: str = "t") -> tuple[Any, Any]:
@@ -123,19 +153,13 @@ def times(t: ArrayLike, name: str = "t") -> tuple[Any, Any]:
 
     Rounding below 0 is no excuse: a caller who subtracts has to clip. Tensors without data are not looked at.
     """
-    if isinstance(t, torch.Tensor):
-        if t.is_complex():
+    if isinstance(t, Tensor):
+        if t.is_complex() or t.dtype == torch.bool:
             raise ValueError(f"expected {name} to hold real numbers, got {t.dtype}")
         if t.device.type != "meta" and t.numel() and not t.min() >= 0:
             raise ValueError(f"expected {name} >= 0, got {float(t.min())}")
         return torch, t
-    try:
-        found = np.asarray(t)
-        found = found.astype(float, copy=False) if found.dtype.kind in "iuf" else None
-    except (TypeError, ValueError, RuntimeError):
-        found = None
-    if found is None:
-        raise ValueError(f"expected {name} to hold real numbers, got {t!r}")
+    found = _numbers(name, t)
     if not found.min(initial=0.0) >= 0:
         raise ValueError(f"expected {name} >= 0, got {found.min()}")
     return np, found

@@ -7,7 +7,10 @@ import numpy as np
 
 from cmlib.memory import MemoryCurve
 
-Curve = MemoryCurve if TYPE_CHECKING else Any
+if TYPE_CHECKING:
+    Curve = MemoryCurve
+else:
+    Curve = Any
 
 
 @dataclass(frozen=True)

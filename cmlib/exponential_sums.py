@@ -56,8 +56,8 @@ class ExponentialSum(Closed):
             raise ValueError(
                 f"expected rates and weights of one shape (m,), got {self.rates.shape} and {self.weights.shape}"
             )
-        if not (np.isfinite(self.rates).all() and np.isfinite(self.weights).all()):
-            raise ValueError("expected finite rates and weights, got NaN or infinity")
+        if any(x.dtype.kind not in "iufc" or not np.isfinite(x).all() for x in (self.rates, self.weights)):
+            raise ValueError(f"expected finite rates and weights, got {self.rates} and {self.weights}")
         by_rate = dict(zip(self.rates.tolist(), self.weights.tolist(), strict=True))
         lone = [
             r

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cmlib.arguments import Count, Source, count, positive, random_source
+from cmlib.arguments import Count, DType, Source, count, floating, positive, random_source
 
 Amplitude = Any  # a number, or anything torch.as_tensor takes of shape (d_in,) or (batch, d_in)
 Inputs = Float[Tensor, "batch time d_in"]
@@ -31,9 +31,9 @@ def _amplitude(value: Amplitude, dtype: torch.dtype, device: Any) -> Inputs:
     return torch.atleast_2d(amplitude).unsqueeze(1)  # (batch, 1, d_in)
 
 
-def _gated(start: int, stop: int, length: int, amplitude: Amplitude, dtype: torch.dtype, device: Any) -> Inputs:
+def _gated(start: int, stop: int, length: int, amplitude: Amplitude, dtype: Any, device: Any) -> Inputs:
     # amplitude on start <= step < stop, 0 elsewhere
-    amplitude = _amplitude(amplitude, dtype, device)
+    amplitude = _amplitude(amplitude, floating("dtype", dtype), device)
     step = torch.arange(length, device=amplitude.device)
     gate = ((step >= start) & (step < stop)).to(dtype)
     return gate[:, None] * amplitude  # (batch, time, d_in)
@@ -44,7 +44,7 @@ def heaviside(
     amplitude: Amplitude = 1.0,
     history: Count = 0,
     *,
-    dtype: torch.dtype = torch.float64,
+    dtype: DType = torch.float64,
     device: Any = None,
 ) -> Inputs:
     """Return x_t = amplitude for t >= 0 and 0 before, (batch, history + n_steps, d_in).
@@ -53,10 +53,10 @@ def heaviside(
         n_steps: steps from time 0 on, >= 1.
         amplitude: a number, (d_in,) or (batch, d_in).
         history: steps before time 0, >= 0.
-        dtype, device: of the tensor.
+        dtype, device: of the tensor, of floating-point numbers.
 
     Raises:
-        ValueError: on counts out of range, or an amplitude that is not finite or has another shape.
+        ValueError: on counts out of range, an amplitude that is not finite or has another shape, or another dtype.
 
     Reference: wang2024inverse, Def. 3.1
 
@@ -72,7 +72,7 @@ def impulse(
     amplitude: Amplitude = 1.0,
     history: Count = 0,
     *,
-    dtype: torch.dtype = torch.float64,
+    dtype: DType = torch.float64,
     device: Any = None,
 ) -> Inputs:
     """Return x_t = amplitude at the step of time 0 and 0 elsewhere; unit area needs amplitude 1/dt.
@@ -81,10 +81,10 @@ def impulse(
         n_steps: steps from time 0 on, >= 1.
         amplitude: a number, (d_in,) or (batch, d_in).
         history: steps before time 0, >= 0.
-        dtype, device: of the tensor, (batch, history + n_steps, d_in).
+        dtype, device: of the tensor, of floating-point numbers, (batch, history + n_steps, d_in).
 
     Raises:
-        ValueError: on counts out of range, or an amplitude that is not finite or has another shape.
+        ValueError: on counts out of range, an amplitude that is not finite or has another shape, or another dtype.
 
     Reference: wang2024inverse, App. F
 
@@ -100,7 +100,7 @@ def removed(
     amplitude: Amplitude = 1.0,
     history: Count = 1,
     *,
-    dtype: torch.dtype = torch.float64,
+    dtype: DType = torch.float64,
     device: Any = None,
 ) -> Inputs:
     """Return x_t = amplitude before time 0 and 0 from then on, the reversed Heaviside input.
@@ -109,10 +109,10 @@ def removed(
         n_steps: steps from time 0 on, >= 1.
         amplitude: a number, (d_in,) or (batch, d_in).
         history: steps before time 0, >= 1; enough of them to bring the system to rest.
-        dtype, device: of the tensor, (batch, history + n_steps, d_in).
+        dtype, device: of the tensor, of floating-point numbers, (batch, history + n_steps, d_in).
 
     Raises:
-        ValueError: on counts out of range, or an amplitude that is not finite or has another shape.
+        ValueError: on counts out of range, an amplitude that is not finite or has another shape, or another dtype.
 
     Reference: wang2024inverse, App. F
 
@@ -130,7 +130,7 @@ def white_noise(
     dt: Any = 1.0,
     *,
     generator: Source = None,
-    dtype: torch.dtype = torch.float64,
+    dtype: DType = torch.float64,
     device: Any = None,
 ) -> Inputs:
     """Return independent normals of variance 1/dt, so that E x_s x_t -> delta(t - s) as dt -> 0.
@@ -140,10 +140,10 @@ def white_noise(
         batch, d_in: sizes, >= 1.
         dt: time per step, > 0.
         generator: of the numbers, which are drawn on its device, then moved; None takes one with seed 0.
-        dtype, device: of the tensor, (batch, n_steps, d_in).
+        dtype, device: of the tensor, of floating-point numbers, (batch, n_steps, d_in).
 
     Raises:
-        ValueError: on counts below 1, dt <= 0, or a generator that is none of torch.
+        ValueError: on counts below 1, dt <= 0, a generator that is none of torch, or another dtype.
 
     Reference: li2021curse, Sec. 5
 
@@ -155,5 +155,6 @@ def white_noise(
     batch, d_in = count("batch", batch), count("d_in", d_in)
     dt = positive("dt", dt)
     generator = random_source("generator", generator)
+    dtype = floating("dtype", dtype)
     noise = torch.randn(batch, n_steps, d_in, generator=generator, dtype=dtype, device=generator.device)
     return (noise / math.sqrt(dt)).to(generator.device if device is None else device)

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from scipy import special
 
 from cmlib import areas
-from cmlib.arguments import ArrayLike, Number, number, positive, span, stored, times
+from cmlib.arguments import ArrayLike, Number, number, positive, real_array, span, stored, times
 
 __all__ = [
     "Kernel",
@@ -129,6 +129,8 @@ def _rows(name: str, rows: Any, n: int) -> tuple:
     rows = tuple(np.asarray(row) for row in rows)
     if len(rows) != n or any(row.shape != rows[0].shape or row.ndim != 1 for row in rows):
         raise ValueError(f"expected {name}() to return {n} arrays of one shape (n,), got {rows}")
+    if not all(np.isfinite(row).all() for row in rows) or (rows[-1].real <= 0).any():  # rates, or widths
+        raise ValueError(f"expected {name}() to return finite numbers, the last ones positive, got {rows}")
     return rows
 
 
@@ -757,7 +759,7 @@ class Custom(Combinable):
         self,
         function: Function,
         *,
-        nonnegative: bool | None = None,
+        nonnegative: Any = None,
         tail: Function | None = None,
         integral: Function | None = None,
         l1_norm: Function | None = None,
@@ -872,7 +874,7 @@ class Custom(Combinable):
         return self._closed["gaussians"]() if "gaussians" in self._closed else None
 
     def _declared_features(self, horizon: float) -> Any:
-        return self._closed["features"](horizon) if "features" in self._closed else ()
+        return real_array("features", self._closed["features"](horizon)) if "features" in self._closed else ()
 
     def _cells(self, horizon: float) -> areas.Cells:
         # up to the next power of two, so that neighbouring horizons share the work

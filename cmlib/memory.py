@@ -5,11 +5,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from cmlib import inputs as test_inputs
-from cmlib.arguments import ArrayLike, Count, Number, Source, count, one_of, positive, random_source, real_array
+from cmlib.arguments import (
+    Array,
+    ArrayLike,
+    Count,
+    Number,
+    Real,
+    Source,
+    count,
+    number,
+    one_of,
+    positive,
+    random_source,
+    real_array,
+    stored,
+)
 from cmlib.sequence_maps import evaluate
 
 INPUTS = {
@@ -29,6 +42,9 @@ class MemoryCurve:
         inputs: "heaviside", "impulse" or "removed".
         floor: what the rounding of the outputs in their dtype alone can make of `values`.
 
+    Raises:
+        ValueError: unless there are as many values as times, which are finite, and the floor is >= 0.
+
     Reference: wang2024inverse, Def. 3.1
 
     >>> t = np.arange(100.0)  # a curve of your own
@@ -36,10 +52,16 @@ class MemoryCurve:
     'exponential'
     """
 
-    t: Float[np.ndarray, " n_steps"]
-    values: Float[np.ndarray, " n_steps"]
+    t: Array
+    values: Array
     inputs: str
-    floor: float = 0.0
+    floor: Real = 0.0
+
+    def __post_init__(self):
+        t, values = real_array("t", self.t, ndim=1), real_array("values", self.values, ndim=1, finite=False)
+        if t.shape != values.shape:
+            raise ValueError(f"expected as many values as times, {len(t)}, got {len(values)}")
+        stored(self, t=t, values=values, floor=number("floor", self.floor, at_least=0.0))
 
 
 def memory_function(

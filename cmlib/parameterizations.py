@@ -15,7 +15,17 @@ from jaxtyping import Float
 from scipy import linalg, special
 from torch import Tensor, nn
 
-from cmlib.arguments import ArrayLike, Number, namespace, number, one_of, positive, square_matrix
+from cmlib.arguments import (
+    ArrayLike,
+    Matrices,
+    Number,
+    namespace,
+    number,
+    one_of,
+    positive,
+    square_matrices,
+    square_matrix,
+)
 
 Values = Float[np.ndarray, "..."] | Float[Tensor, "..."] | float
 
@@ -64,7 +74,7 @@ class _OfEigenvalues(nn.Module):
         >>> parameterizations.Exp().right_inverse([-1.0, -1.0]).tolist()
         [0.0, 0.0]
         """
-        xp, wanted = namespace(value)
+        xp, wanted = namespace(value, "eigenvalues")
         if not xp.isfinite(wanted).all():
             raise ValueError(f"expected finite eigenvalues, got {value!r}")
         if not self.stable:
@@ -77,7 +87,7 @@ class _OfEigenvalues(nn.Module):
 
     def _below_zero(self, value: ArrayLike) -> tuple[Any, Any]:
         # (x < 0) & (x > -inf) is False for NaN as well
-        xp, eigenvalue = namespace(value)
+        xp, eigenvalue = namespace(value, "eigenvalues")
         if not ((eigenvalue < (0.0 if self.stable else math.inf)) & (eigenvalue > -math.inf)).all():
             raise ValueError(f"expected finite eigenvalues{' < 0' if self.stable else ''}, got {value!r}")
         return xp, eigenvalue
@@ -96,7 +106,11 @@ class Direct(_OfEigenvalues):
     stable, acts_on = False, "both"
 
     def forward(self, w: ArrayLike) -> Values:
-        """Return w."""
+        """Return w.
+
+        Raises:
+            ValueError: unless w holds real numbers.
+        """
         return namespace(w)[1][()]
 
     def inverse(self, eigenvalue: ArrayLike) -> Values:
@@ -108,7 +122,11 @@ class Direct(_OfEigenvalues):
         return self._below_zero(eigenvalue)[1][()]
 
     def derivative(self, w: ArrayLike) -> Values:
-        """Return d lambda / dw = 1."""
+        """Return d lambda / dw = 1.
+
+        Raises:
+            ValueError: unless w holds real numbers.
+        """
         xp, w = namespace(w)
         return xp.ones_like(w)[()]
 
@@ -124,7 +142,11 @@ class Exp(_OfEigenvalues):
     """
 
     def forward(self, w: ArrayLike) -> Values:
-        """Return -e^w."""
+        """Return -e^w.
+
+        Raises:
+            ValueError: unless w holds real numbers.
+        """
         xp, w = namespace(w)
         return -xp.exp(w)
 
@@ -138,7 +160,11 @@ class Exp(_OfEigenvalues):
         return xp.log(-eigenvalue)
 
     def derivative(self, w: ArrayLike) -> Values:
-        """Return d lambda / dw = lambda."""
+        """Return d lambda / dw = lambda.
+
+        Raises:
+            ValueError: unless w holds real numbers.
+        """
         return self(w)
 
 
@@ -155,7 +181,11 @@ class Softplus(_OfEigenvalues):
     """
 
     def forward(self, w: ArrayLike) -> Values:
-        """Return -log(1 + e^w)."""
+        """Return -log(1 + e^w).
+
+        Raises:
+            ValueError: unless w holds real numbers.
+        """
         xp, w = namespace(w)
         return -xp.logaddexp(w, xp.zeros_like(w))
 
@@ -169,7 +199,11 @@ class Softplus(_OfEigenvalues):
         return xp.log(-xp.expm1(eigenvalue)) - eigenvalue
 
     def derivative(self, w: ArrayLike) -> Values:
-        """Return d lambda / dw = -1 / (1 + e^{-w})."""
+        """Return d lambda / dw = -1 / (1 + e^{-w}).
+
+        Raises:
+            ValueError: unless w holds real numbers.
+        """
         xp, w = namespace(w)
         return -(torch.sigmoid if xp is torch else special.expit)(w)
 
@@ -200,7 +234,11 @@ class InverseSquare(_OfEigenvalues):
         return f"a={self.a:g}, b={self.b:g}"
 
     def forward(self, w: ArrayLike) -> Values:
-        """Return -1 / (a w^2 + b)."""
+        """Return -1 / (a w^2 + b).
+
+        Raises:
+            ValueError: unless w holds real numbers.
+        """
         _, w = namespace(w)
         return -1.0 / (self.a * w**2 + self.b)
 
@@ -217,7 +255,11 @@ class InverseSquare(_OfEigenvalues):
         return xp.sqrt(xp.where(square > 0, square, xp.zeros_like(square)) / self.a)
 
     def derivative(self, w: ArrayLike) -> Values:
-        """Return d lambda / dw = 2 a w lambda^2."""
+        """Return d lambda / dw = 2 a w lambda^2.
+
+        Raises:
+            ValueError: unless w holds real numbers.
+        """
         _, w = namespace(w)
         return 2.0 * self.a * w / (self.a * w**2 + self.b) ** 2
 
@@ -237,8 +279,13 @@ class Dissipative(nn.Module):
 
     stable, acts_on, time = True, "matrices", "flow"
 
-    def forward(self, M: Float[Tensor, "*batch m m"]) -> Float[Tensor, "*batch m m"]:
-        """Return W = K - e^S of one matrix M or a batch of them."""
+    def forward(self, M: Matrices) -> Float[Tensor, "*batch m m"]:
+        """Return W = K - e^S of one matrix M or a batch of them, (*batch, m, m).
+
+        Raises:
+            ValueError: unless it is a floating-point tensor of such a shape.
+        """
+        M = square_matrices("M", M)
         return (M - M.mT) / 2 - matrix_exponential((M + M.mT) / 2)
 
     def inverse(self, W: ArrayLike) -> Tensor:
@@ -277,15 +324,19 @@ def _warn_of(count: int, things: str, parameterization: nn.Module) -> None:
         warnings.warn(message, stacklevel=3)
 
 
-def matrix_exponential(A: Float[Tensor, "*batch m m"]) -> Float[Tensor, "*batch m m"]:
-    """Return e^A to rounding error.
+def matrix_exponential(A: Matrices) -> Float[Tensor, "*batch m m"]:
+    """Return e^A of one matrix or a batch of them, (*batch, m, m), to rounding error.
 
     torch 2.13 takes a wrong coefficient for one small matrix alone, off by 1e-10 (pytorch issue 196592); a batch of
     two or more goes another way, so the first matrix goes in twice.
 
+    Raises:
+        ValueError: unless it is a floating-point tensor of such a shape.
+
     >>> parameterizations.matrix_exponential(torch.tensor([[0.0, 1.0], [0.0, 0.0]])).tolist()
     [[1.0, 1.0], [0.0, 1.0]]
     """
+    A = square_matrices("A", A)
     batch = A.reshape(-1, *A.shape[-2:])
     return torch.linalg.matrix_exp(torch.cat([batch, batch[:1]]))[:-1].reshape(A.shape)
 

@@ -6,7 +6,7 @@ A supremum, which random directions bound from below and an ascent approaches.
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from cmlib.arguments import (
     Source,
     count,
     one_of,
+    positive,
     random_source,
     real_array,
     span,
@@ -28,6 +29,13 @@ from cmlib.arguments import (
 from cmlib.distances import KernelDistance, SequenceDistance
 from cmlib.kernels import complete
 from cmlib.worst_case import Ball
+
+if TYPE_CHECKING:
+    Curve: TypeAlias = "PerturbationCurve"
+    Radius: TypeAlias = Number | Callable[[], float]
+else:
+    Curve = Radius = Any
+METHODS = ("random", "worst_case")
 
 
 @dataclass(frozen=True, init=False)
@@ -44,6 +52,9 @@ class PerturbationCurve:
             its linearisation at rest; inf for a stable parameterization, nan for one that is not known.
         is_lower_bound: True where errors come from sampled directions alone or from given inputs, or where perturbed
             modes may oscillate faster than the grid of times follows.
+
+    Raises:
+        ValueError: unless there is an error for each radius, all of them >= 0 and the radii finite.
 
     Reference: wang2024inverse, Def. 3.4
 
@@ -63,10 +74,16 @@ class PerturbationCurve:
         radii: ArrayLike,
         errors: ArrayLike,
         method: str,
-        stability_radius: float | Callable[[], float],
+        stability_radius: Radius,
         is_lower_bound: bool,
     ):
+        radii, errors = _radii(radii), real_array("errors", errors, ndim=1, finite=False)
+        if radii.shape != errors.shape or not (errors >= 0).all():
+            raise ValueError(f"expected errors >= 0, one for each of {len(radii)} radii, got {errors}")
+        one_of("method", method, METHODS)
         stored(self, radii=radii, errors=errors, method=method, is_lower_bound=is_lower_bound)
+        if not callable(stability_radius):
+            stability_radius = float(real_array("stability_radius", stability_radius, ndim=0, finite=False))
         stored(self, _radius=functools.cache(stability_radius) if callable(stability_radius) else stability_radius)
 
     @property
@@ -74,9 +91,6 @@ class PerturbationCurve:
         """Distance of the raw recurrent weight from instability, spectral norm."""
         # of a large dense weight it takes longer than all the errors, and not everybody asks
         return self._radius() if callable(self._radius) else self._radius
-
-
-Curve = PerturbationCurve if TYPE_CHECKING else Any
 
 
 def perturbation_error(
@@ -122,10 +136,8 @@ def perturbation_error(
     >>> curve.errors.round(3).tolist()  # (1 + beta)^2 / (1/2 - beta) - 2
     [0.0, 1.025]
     """
-    radii = np.atleast_1d(real_array("radii", radii))
-    if radii.ndim != 1 or not radii.size or (radii < 0).any():
-        raise ValueError(f"expected finite radii >= 0 of shape (n_radii,), got {radii}")
-    one_of("method", method, ("random", "worst_case"))
+    radii = _radii(radii)
+    one_of("method", method, METHODS)
     one_of("norm", norm, ("sup", "w1"))
     horizon, n_directions = span("horizon", horizon), count("n_directions", n_directions)
     generator = random_source("generator", generator)
@@ -162,6 +174,13 @@ def perturbation_error(
     return PerturbationCurve(radii, best, method, radius, not exact)
 
 
+def _radii(value: ArrayLike) -> np.ndarray:
+    radii = np.atleast_1d(real_array("radii", value))
+    if radii.ndim != 1 or not radii.size or (radii < 0).any():
+        raise ValueError(f"expected finite radii >= 0 of shape (n_radii,), got {radii}")
+    return radii
+
+
 def _check_inputs(target: Any, inputs: Any, horizon: float) -> None:
     if not callable(target) or hasattr(target, "tail"):
         raise ValueError(
@@ -195,7 +214,8 @@ def crossing(curve: Curve, wider: Curve) -> float:
     >>> round(cmlib.crossing(narrow, wide), 3)  # 1/E falls from 4 to 1, and is 2 for the other
     0.2
     """
-    _checked(curve), _checked(wider)
+    _checked(curve)
+    _checked(wider)
     first, last = max(min(curve.radii), min(wider.radii)), min(max(curve.radii), max(wider.radii))
     beta = np.concatenate([curve.radii, wider.radii, [curve.stability_radius, wider.stability_radius]])
     beta = np.unique(beta[(first <= beta) & (beta <= last)])
@@ -231,9 +251,7 @@ def stable_perturbation_radius(curve: Curve, level: Number | None = None) -> flo
     _checked(curve)
     order = np.argsort(curve.radii)
     radii, errors = curve.radii[order], np.maximum.accumulate(curve.errors[order])
-    level = 2 * errors[0] if level is None else level
-    if not 0 < level < np.inf:
-        raise ValueError(f"expected a finite level > 0, got {level!r}")
+    level = positive("level", 2 * errors[0] if level is None else level)
     growing = PerturbationCurve(radii, errors, curve.method, curve.stability_radius, curve.is_lower_bound)
     beta = np.unique(np.append(radii, np.clip(curve.stability_radius, radii[0], radii[-1])))
     gap = _reciprocal(growing, beta) - 1 / level

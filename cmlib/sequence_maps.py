@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cmlib.arguments import Inputs, sequences
+
 # the rest is for the probes of the library
 __all__ = ["SequenceMap", "evaluate", "linear_scan", "causal_convolution"]
 
@@ -35,7 +37,7 @@ def first(y: Any) -> Any:
     return y[0] if isinstance(y, tuple) else y
 
 
-def evaluate(seq_map: Any, x: Tensor) -> Tensor:
+def evaluate(seq_map: Any, x: Inputs) -> Tensor:
     """Return the outputs (batch, time, d_out) of a map, without gradients, and leave it in the mode in which it was.
 
     Args:
@@ -43,7 +45,8 @@ def evaluate(seq_map: Any, x: Tensor) -> Tensor:
         x: (batch, time, d_in).
 
     Raises:
-        ValueError: on what is no map, refuses x, or gives outputs of another shape or that are not finite.
+        ValueError: on what is no map, refuses x, or gives outputs of another shape or that are not finite; on x that is
+            no floating-point tensor of this shape.
 
     >>> layer = torch.nn.Dropout(0.5)
     >>> sequence_maps.evaluate(layer, inputs.heaviside(3)).flatten().tolist(), layer.training
@@ -51,6 +54,7 @@ def evaluate(seq_map: Any, x: Tensor) -> Tensor:
     """
     if not callable(seq_map):
         raise ValueError(f"expected a map (batch, time, d_in) -> (batch, time, d_out), got {seq_map!r}")
+    x = sequences("inputs", x)
     with torch.no_grad(), evaluating(seq_map), _explained(x):
         y = first(seq_map(x))
     if not isinstance(y, Tensor) or y.ndim != 3 or y.shape[:2] != x.shape[:2]:
@@ -156,11 +160,14 @@ def channels_of(model: Any) -> int:
     raise ValueError(f"expected d_in, the number of input channels, for a {type(model).__name__}")
 
 
-def linear_scan(A: Float[Tensor, "batch time m"], drive: Float[Tensor, "batch time m"]) -> Tensor:
+def linear_scan(A: Inputs, drive: Inputs) -> Float[Tensor, "batch time m"]:
     """Return h_k = A_k h_{k-1} + drive_k from h_{-1} = 0, in log2(time) steps that double what each h has seen.
 
     Args:
         A, drive: (batch, time, m).
+
+    Raises:
+        ValueError: on what are no floating-point tensors of one such shape.
 
     Reference: blelloch1990prefix
 
@@ -168,6 +175,9 @@ def linear_scan(A: Float[Tensor, "batch time m"], drive: Float[Tensor, "batch ti
     >>> sequence_maps.linear_scan(torch.full_like(drive, 0.5), drive).flatten().tolist()
     [1.0, 1.5, 1.75, 1.875]
     """
+    A, drive = sequences("A", A), sequences("drive", drive)
+    if A.shape != drive.shape:
+        raise ValueError(f"expected A of the shape of drive, {tuple(drive.shape)}, got {tuple(A.shape)}")
     h, reach = drive, 1
     while reach < drive.shape[1]:
         h = torch.cat([h[:, :reach], h[:, reach:] + A[:, reach:] * h[:, :-reach]], 1)
@@ -176,17 +186,26 @@ def linear_scan(A: Float[Tensor, "batch time m"], drive: Float[Tensor, "batch ti
     return h
 
 
-def causal_convolution(weights: Float[Tensor, "*channels time"], x: Float[Tensor, "batch *channels time"]) -> Tensor:
+def causal_convolution(weights: Inputs, x: Inputs) -> Float[Tensor, "batch *channels time"]:
     """Return y_k = sum_{j <= k} weights_j x_{k-j}, by FFT.
 
     Args:
         weights: (*channels, time).
         x: (batch, *channels, time); time comes last here.
 
+    Raises:
+        ValueError: on what are no floating-point tensors of such shapes.
+
     >>> x = torch.tensor([[1.0, 0.0, 2.0]])
     >>> sequence_maps.causal_convolution(torch.tensor([1.0, 0.5, 0.25]), x).round(decimals=3).tolist()
     [[1.0, 0.5, 2.25]]
     """
+    for name, value in (("weights", weights), ("x", x)):
+        if not isinstance(value, Tensor) or not value.is_floating_point() or not value.ndim or not value.shape[-1]:
+            raise ValueError(f"expected {name} to be a tensor of floating-point numbers, time last, got {value!r}")
+    if x.shape[1:] != weights.shape:
+        wanted = ", ".join(("batch", *map(str, weights.shape)))
+        raise ValueError(f"expected x of shape ({wanted}) for these weights, got {tuple(x.shape)}")
     n = x.shape[-1]
     length = 2 * n  # zero padding keeps the circular product causal
     return torch.fft.irfft(torch.fft.rfft(weights, length) * torch.fft.rfft(x, length), length)[..., :n]

@@ -13,7 +13,7 @@ import torch
 from scipy import linalg
 from torch import Tensor, nn
 
-from cmlib.arguments import Count, Number, count, span
+from cmlib.arguments import ArrayLike, Count, Number, count, real_array, span, square_matrix
 from cmlib.clamped_loop import has_compiler
 from cmlib.distances import SequenceDistance
 from cmlib.kernels import Custom, complete
@@ -87,18 +87,19 @@ def check_sequence_map(seq_map: Any, d_in: Count = 1, n_steps: Count = 32) -> No
     Args:
         seq_map: any callable; the output, or the head of a tuple, is looked at.
         d_in: its input channels.
-        n_steps: length of the sequences tried.
+        n_steps: length of the sequences tried, >= 2.
 
     Raises:
         AssertionError: that says what is not so.
-        ValueError: on d_in or n_steps below 1.
+        ValueError: on d_in below 1 or n_steps below 2.
 
     >>> testing.check_sequence_map(lambda x: x.cumsum(1))
     >>> testing.check_sequence_map(lambda x: x.flip(1), n_steps=4)
     Traceback (most recent call last):
     AssertionError: expected a causal model, but its output at step 0 depends on the input at step 2
     """
-    x = _noise(count("n_steps", n_steps), count("d_in", d_in))
+    n_steps = count("n_steps", n_steps, at_least=2)  # a past and a future
+    x = _noise(n_steps, count("d_in", d_in))
     try:
         preflight(seq_map, x)
         first, again, part = evaluate(seq_map, x), evaluate(seq_map, x), evaluate(seq_map, x[:, : n_steps // 2])
@@ -117,17 +118,18 @@ def check_recurrent_model(model: Any, n_steps: Count = 48) -> None:
 
     Args:
         model: a RecurrentModel of at most some eight states, stable at rest.
-        n_steps: length of the sequences tried.
+        n_steps: length of the sequences tried, >= 2.
 
     Raises:
         AssertionError: that says what is not so.
-        ValueError: on n_steps below 1.
+        ValueError: on n_steps below 2.
 
     >>> testing.check_recurrent_model(models.RNN([[-1.0]], [1.0], [1.0], dt=0.1))
     >>> testing.check_recurrent_model(torch.nn.Linear(1, 1))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     AssertionError: not an nn.Module that declares recurrent_weight, ...
     """
+    n_steps = count("n_steps", n_steps, at_least=2)
     missing = [name for name in DECLARED if not hasattr(model, name)]
     assert isinstance(model, nn.Module) and not missing, f"not an nn.Module that declares {', '.join(missing)}"
     model = _in_double(model)
@@ -196,15 +198,16 @@ def _check_realization(model: nn.Module, n_steps: int) -> None:
     assert gap <= ROUNDING * size, f"forward is not the linear network of realization(): off by {gap / size:.0e}"
 
 
-def check_parameterization(parameterization: Any, raw: Tensor | None = None) -> None:
+def check_parameterization(parameterization: Any, raw: ArrayLike | None = None) -> None:
     """Check what a parameterization declares: no weights, its inverse, stability, and what it acts on.
 
     Args:
         parameterization: a Parameterization.
-        raw: raw weights to try, (n,) or (m, m); None draws some.
+        raw: raw weights to try, (m, m) where it acts on matrices, else (n,); None draws some.
 
     Raises:
         AssertionError: that says what is not so.
+        ValueError: on raw weights that are not finite or of another shape.
 
     Reference: wang2024stablessm, Def. 3.4
 
@@ -222,6 +225,10 @@ def check_parameterization(parameterization: Any, raw: Tensor | None = None) -> 
         generator, shape = torch.Generator().manual_seed(0), (4, 4) if matrices else (16,)
         raw = torch.randn(shape, generator=generator, dtype=torch.float64)
         raw = 2 * raw.abs() + 0.1 if not matrices else raw  # on one branch of maps such as w^2
+    else:
+        raw = torch.from_numpy(square_matrix("raw", raw) if matrices else real_array("raw", raw, ndim=1))
+    if not raw.numel():
+        raise ValueError("expected raw weights, got none")
     try:
         checked(parameterization, raw) if parameterization.time == "flow" else None
     except ValueError as error:

@@ -3,7 +3,7 @@
 import copy
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from scipy import optimize
 from torch import Tensor, nn
 
-from cmlib.arguments import Count, Number, Source, count, number, one_of, positive, random_source
+from cmlib.arguments import Count, Inputs, Number, Source, count, number, one_of, positive, random_source
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +79,8 @@ OPTIMIZERS = {
 
 def fit(
     models: Any,
-    inputs: Tensor,
-    outputs: Tensor,
+    inputs: Inputs,
+    outputs: Inputs,
     *,
     steps: Count,
     lr: Number | None = None,
@@ -113,7 +113,7 @@ def fit(
     >>> round(result.models[0].W.item(), 3)
     -0.3
     """
-    models = [models] if isinstance(models, nn.Module) else list(models)
+    models = list(models) if isinstance(models, Iterable) and not isinstance(models, nn.Module) else [models]
     if not models or not all(isinstance(model, nn.Module) for model in models):
         raise ValueError(f"expected one or more nn.Module, got {models!r}")
     if any(_shape(model) != _shape(models[0]) for model in models):
@@ -123,6 +123,8 @@ def fit(
     for name, value in (("inputs", inputs), ("outputs", outputs)):
         if not isinstance(value, Tensor) or value.ndim != 3 or not torch.isfinite(value).all():
             raise ValueError(f"expected {name} as a finite tensor (batch, time, channels), got {value!r}")
+    if len(inputs) != len(outputs) or not len(inputs):
+        raise ValueError(f"expected outputs for each of at least one input, got {len(outputs)} for {len(inputs)}")
     if batch is not None and count("batch", batch) > len(inputs):
         raise ValueError(f"expected batch between 1 and the {len(inputs)} sequences, got {batch!r}")
     generator = random_source("generator", generator)

@@ -279,5 +279,5 @@ def test_stable_perturbation_radius_at_its_ends():
     assert cmlib.stable_perturbation_radius(flat) == np.inf
     assert cmlib.stable_perturbation_radius(flat, level=0.4) == 0.0
     for level in (0.0, np.inf, np.nan):
-        with pytest.raises(ValueError, match="finite level"):
+        with pytest.raises(ValueError, match="expected level"):
             cmlib.stable_perturbation_radius(flat, level)

@@ -84,6 +84,10 @@ def test_kernel_is_the_matrix_exponential(kind):
     W, U, c = (p.detach().numpy() for p in (model.recurrent(), model.U, model.c))
     expected = [c @ linalg.expm(W * x) @ U for x in t]
     assert np.allclose(model.kernel(t).detach().numpy(), expected, rtol=0, atol=1e-12)
+    square = model.kernel(t[:20].reshape(4, 5)).detach().numpy()
+    assert np.allclose(square, np.reshape(expected[:20], (4, 5)), rtol=0, atol=1e-12)
+    assert model.kernel(t[3]).item() == pytest.approx(expected[3], rel=0, abs=1e-12)
+    assert model.kernel([]).shape == (0,)
 
 
 def test_gradients_flow_through_both_routes_even_at_a_zero_eigenvalue():

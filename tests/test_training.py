@@ -124,7 +124,7 @@ def test_training_stops_at_the_loss_asked_for(options):
     assert stopped.losses.shape == (11, 1)
     assert stopped.losses[-1] <= level < stopped.losses[-2]
     assert nn.functional.mse_loss(stopped.models[0](x), y).item() == pytest.approx(level, rel=1e-11)
-    begun = fit(model, x, y, steps=20, until=np.inf, **options)
+    begun = fit(model, x, y, steps=20, until=1e9, **options)
     assert begun.losses.shape == (1, 1) and torch.equal(begun.models[0].W, model.W)
 
 
@@ -216,9 +216,9 @@ def other_step():
         ({"lr": None}, "expected lr to be a finite number"),
         ({"optimizer": "lbfgs"}, "expected no lr and no batch"),
         ({"optimizer": "lbfgs", "lr": None, "batch": 2, "generator": generator()}, "expected no lr and no batch"),
-        ({"batch": 2, "generator": 0}, "expected generator"),
+        ({"batch": 2, "generator": 0}, "expected generator to be a torch.Generator, got 0"),
         ({"batch": 6, "generator": generator()}, "expected batch between 1 and the 5"),
-        ({"batch": True, "generator": generator()}, "expected batch to be an integer"),
+        ({"batch": True, "generator": generator()}, "expected batch to be an integer >= 1, got True"),
         ({"until": -1.0}, "expected until >= 0"),
         ({"inputs": torch.zeros(3)}, "expected inputs as a finite tensor"),
         ({"outputs": torch.full((5, 12, 1), torch.nan)}, "expected outputs as a finite tensor"),

@@ -136,6 +136,13 @@ def test_what_counts_is_content_and_not_the_times_of_files(project):
     assert committed.read_bytes() == first
 
 
+def test_update_of_one_chapter_in_a_fresh_clone_asks_nothing_of_the_others(project):
+    shutil.rmtree(project / "_build/run/book/linear/two")  # it was never executed here
+    done = run(project, "update", "linear/one")
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "1 claim, 1 pass · 0 checks, 0 pass"
+    assert "linear/two" not in done.stdout
+
+
 def test_failing_claim_stops_nothing_and_is_red_wherever_it_stands(project):
     write_chapter(project, "one", CLAIM.format(id="one", bound=0.1), "after = 1", prose="It is {claim}`one`.")
     done = run(project, "book")

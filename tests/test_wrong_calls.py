@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import cmlib
-from cmlib import inputs, kernels, models, parameterizations, sequence_maps, targets
+from cmlib import inputs, kernels, models, parameterizations, sequence_maps, targets, testing
 from cmlib.chapter import Lorenz96
 
 CURVE = cmlib.MemoryCurve(np.arange(20.0), np.exp(-np.arange(20.0)), "heaviside")
@@ -30,6 +30,15 @@ def train(**changed):
 
 def remember(**changed):
     return cmlib.memory_function(**({"seq_map": RNN, "n_steps": 20} | changed))
+
+
+def remembered(**changed):
+    return cmlib.MemoryCurve(**({"t": [0.0, 1.0], "values": [1.0, 0.5], "inputs": "heaviside"} | changed))
+
+
+def pushed(**changed):
+    curve = {"radii": [0.0, 0.1], "errors": [1.0, math.inf], "method": "random", "stability_radius": math.nan}
+    return cmlib.PerturbationCurve(**(curve | {"is_lower_bound": True} | changed))
 
 
 # name -> (call, what the message says: expected, got)
@@ -92,6 +101,12 @@ WRONG = {
     "no steps": (lambda: inputs.heaviside(0), "expected n_steps to be an integer >= 1, got 0"),
     "steps as float": (lambda: inputs.impulse(2.5), "expected n_steps to be an integer >= 1, got 2.5"),
     "amplitude as text": (lambda: inputs.heaviside(3, "loud"), "expected a numeric amplitude, got 'loud'"),
+    "heaviside of integers": (
+        lambda: inputs.heaviside(3, dtype=torch.int64),
+        "expected dtype .* floating-point numbers, got torch.int64",
+    ),
+    "impulse of a word": (lambda: inputs.impulse(3, dtype="float"), "expected dtype .*, got 'float'"),
+    "noise of integers": (lambda: inputs.white_noise(3, dtype=torch.int64), "expected dtype .*, got torch.int64"),
     "no history": (lambda: inputs.removed(3, history=0), "expected history to be an integer >= 1, got 0"),
     "noise from 0": (lambda: inputs.white_noise(3, generator=0), "expected generator to be a torch.Generator, got 0"),
     # parameterizations
@@ -99,6 +114,22 @@ WRONG = {
     "out of range": (lambda: parameterizations.inverse_square.inverse(-3.0), "expected eigenvalues >= .*, got -3.0"),
     "nan to invert": (lambda: parameterizations.exp.right_inverse(math.nan), "expected finite eigenvalues, got nan"),
     "a of zero": (lambda: parameterizations.InverseSquare(a=0.0), "expected a > 0, got 0.0"),
+    "raw weight as text": (lambda: parameterizations.exp("a"), "expected w to hold real numbers, got 'a'"),
+    "raw weight missing": (lambda: parameterizations.softplus(None), "expected w to hold real numbers, got None"),
+    "raw weight of integers": (
+        lambda: parameterizations.inverse_square(torch.tensor([1])),
+        "expected w of floating-point numbers, got torch.int64",
+    ),
+    "eigenvalue as text": (lambda: parameterizations.direct.inverse("a"), "expected eigenvalues to hold .*, got 'a'"),
+    "raw row of matrices": (
+        lambda: parameterizations.dissipative(torch.ones(3)),
+        r"expected M of shape .*, got \(3,\)",
+    ),
+    "exponential of a number": (lambda: parameterizations.matrix_exponential(3.0), "expected A to be .*, got 3.0"),
+    "exponential of a row": (
+        lambda: parameterizations.matrix_exponential(torch.ones(2, 3)),
+        r"expected A of shape \(\*batch, m, m\), got \(2, 3\)",
+    ),
     "oblong matrix": (
         lambda: parameterizations.dissipative.inverse(np.ones((2, 3))),
         "expected W to be a square matrix",
@@ -132,6 +163,12 @@ WRONG = {
         "expected a dense W",
     ),
     "dense layer": (lambda: models.SSM(-np.eye(2), [1, 1], [1, 1]), r"expected W of shape \(m,\), got \(2, 2\)"),
+    "kernel before 0": (lambda: MODEL.kernel([-1.0]), "expected t >= 0, got -1.0"),
+    "kernel at no time": (lambda: MODEL.kernel("now"), "expected t to hold real numbers, got 'now'"),
+    "kernel at the end of time": (lambda: MODEL.kernel(math.inf), "expected finite times, got inf"),
+    "layer with one step": (lambda: models.S4D(1, steps=3), r"expected steps \(smallest, largest\), got 3"),
+    "layer with three steps": (lambda: models.S4D(1, steps=(1, 2, 3)), r"expected steps .*, got \(1, 2, 3\)"),
+    "layer of integers": (lambda: models.S4D(1, dtype=torch.int64), "expected dtype .*, got torch.int64"),
     "no channels": (lambda: models.S4D(0), "expected channels to be an integer >= 1, got 0"),
     "steps upside down": (lambda: models.S4D(1, steps=(0.1, 0.01)), "expected steps with smallest <= largest"),
     "input of two channels": (
@@ -148,9 +185,29 @@ WRONG = {
     "functional of a number": (lambda: targets.LinearFunctional(1.0), "expected .*Kernel, got 1.0"),
     "functional with dt 0": (lambda: targets.LinearFunctional(KERNEL, dt=0.0), "expected .*dt > 0, got 0.0"),
     "few waves": (lambda: Lorenz96(n_fast=3), "expected n_fast to be an integer >= 4, got 3"),
+    "map at a word": (lambda: sequence_maps.evaluate(RNN, "x"), "expected inputs to be a tensor .*, got 'x'"),
+    "map at a row": (lambda: sequence_maps.evaluate(RNN, X[0]), r"expected inputs of shape .*, got \(5, 1\)"),
+    "scan of unequal lengths": (
+        lambda: sequence_maps.linear_scan(X[:, :3], X),
+        r"expected A of the shape of drive, \(3, 5, 1\), got \(3, 3, 1\)",
+    ),
+    "scan by a number": (lambda: sequence_maps.linear_scan(0.5, X), "expected A to be a tensor .*, got 0.5"),
+    "convolution of unequal lengths": (
+        lambda: sequence_maps.causal_convolution(X[0, :3, 0], X[..., 0]),
+        r"expected x of shape \(batch, 3\) for these weights, got \(3, 5\)",
+    ),
+    "convolution with a number": (
+        lambda: sequence_maps.causal_convolution(0.5, X[..., 0]),
+        "expected weights to be a tensor .*, got 0.5",
+    ),
+    "convolution over no time": (
+        lambda: sequence_maps.causal_convolution(X[0, :0, 0], X[:, :0, 0]),
+        "expected weights to be a tensor .* got tensor",
+    ),
     "map of a number": (lambda: sequence_maps.evaluate(3, X), "expected a map .*, got 3"),
     # training
     "nothing to train": (lambda: train(models=[]), r"expected one or more nn.Module, got \[\]"),
+    "a number to train": (lambda: train(models=3), r"expected one or more nn.Module, got \[3\]"),
     "two kinds": (lambda: train(models=[RNN, MODEL]), "expected models that differ in their weights alone"),
     "no training": (lambda: train(steps=0), "expected steps to be an integer >= 1, got 0"),
     "rate of learning": (lambda: train(lr=-1.0), "expected lr > 0, got -1.0"),
@@ -158,6 +215,9 @@ WRONG = {
     "unknown optimizer": (lambda: train(optimizer="sgd"), "expected optimizer among .*, got 'sgd'"),
     "flat inputs": (lambda: train(inputs=X[0]), "expected inputs"),
     "outputs of others": (lambda: train(outputs=Y[:, :3]), r"expected outputs of shape \(3, 5, 1\), got \(3, 3, 1\)"),
+    "outputs of fewer": (lambda: train(outputs=Y[:2]), "expected outputs .*, got 2 for 3"),
+    "outputs of fewer, in batches": (lambda: train(outputs=Y[:2], batch=2), "expected outputs .*, got 2 for 3"),
+    "nothing to train on": (lambda: train(inputs=X[:0], outputs=Y[:0]), "expected outputs .* one input, got 0 for 0"),
     "batch of many": (lambda: train(batch=9), "expected batch between 1 and the 3 sequences, got 9"),
     "order from 0": (lambda: train(batch=2, generator=0), "expected generator to be a torch.Generator, got 0"),
     "lbfgs with lr": (lambda: train(optimizer="lbfgs"), "expected no lr and no batch with lbfgs"),
@@ -178,6 +238,14 @@ WRONG = {
     "map that drops time": (lambda: remember(seq_map=lambda x: x[:, -1]), "expected outputs .*, got"),
     "map that overflows": (lambda: remember(seq_map=lambda x: x / 0), "expected finite outputs"),
     "decay of an array": (lambda: cmlib.decay(np.ones(20)), "expected a MemoryCurve, got array"),
+    "decay of a number": (lambda: cmlib.decay(3), "expected a MemoryCurve, got 3"),
+    "more times than values": (lambda: remembered(t=[0.0, 1.0, 2.0]), "expected as many values as times, 3, got 2"),
+    "curve of a number": (lambda: remembered(t=0.0), r"expected t of 1 dimension, got shape \(\)"),
+    "times in a square": (lambda: remembered(t=[[0.0]]), r"expected t of 1 dimension, got shape \(1, 1\)"),
+    "curve without end": (lambda: remembered(t=[0.0, math.inf]), r"expected t to hold finite .*, got \[0.0, inf\]"),
+    "curve of words": (lambda: remembered(values="no"), "expected values to hold real numbers, got 'no'"),
+    "floor below 0": (lambda: remembered(floor=-1.0), "expected floor >= 0, got -1.0"),
+    "floor as text": (lambda: remembered(floor="low"), "expected floor to be a finite number, got 'low'"),
     "short curve": (
         lambda: cmlib.decay(cmlib.MemoryCurve(np.arange(3.0), np.ones(3), "heaviside")),
         "expected at least 16 increasing times",
@@ -213,9 +281,41 @@ WRONG = {
     ),
     "radius at level 0": (
         lambda: cmlib.stable_perturbation_radius(PUSHED, 0.0),
-        "expected a finite level > 0, got",
+        "expected level > 0, got 0.0",
+    ),
+    "more errors than radii": (lambda: pushed(radii=[0.1]), r"expected errors .* each of 1 radii, got \[ 1. inf\]"),
+    "curve of negative radii": (lambda: pushed(radii=[-0.1, 0.1]), "expected finite radii >= 0 .*, got"),
+    "curve of infinite radii": (lambda: pushed(radii=[0.1, math.inf]), "expected radii to hold finite .*, got"),
+    "errors below 0": (lambda: pushed(errors=[1.0, -1.0]), r"expected errors >= 0, .*, got \[ 1. -1.\]"),
+    "errors nan": (lambda: pushed(errors=[1.0, math.nan]), "expected errors >= 0, .*, got"),
+    "error of a number": (lambda: pushed(errors=1.0), r"expected errors of 1 dimension, got shape \(\)"),
+    "curve by hope": (lambda: pushed(method="hope"), "expected method among .*, got 'hope'"),
+    "radius in words": (lambda: pushed(stability_radius="far"), "expected stability_radius to hold .*, got 'far'"),
+    "crossing of numbers": (lambda: cmlib.crossing(3, 4), "expected a PerturbationCurve, got 3"),
+    "crossing with a number": (lambda: cmlib.crossing(PUSHED, 4), "expected a PerturbationCurve, got 4"),
+    "radius at a word": (
+        lambda: cmlib.stable_perturbation_radius(PUSHED, level="a"),
+        "expected level to be a finite number, got 'a'",
     ),
     "radius of an array": (lambda: cmlib.stable_perturbation_radius([1.0]), "expected a PerturbationCurve, got"),
+    # conformance
+    "check of one step": (
+        lambda: testing.check_sequence_map(RNN, n_steps=1),
+        "expected n_steps to be an integer >= 2, got 1",
+    ),
+    "model over one step": (lambda: testing.check_recurrent_model(RNN, n_steps=1), "expected n_steps .* >= 2, got 1"),
+    "raw number": (
+        lambda: testing.check_parameterization(parameterizations.exp, raw=3),
+        r"expected raw of 1 dimension, got shape \(\)",
+    ),
+    "raw row": (
+        lambda: testing.check_parameterization(parameterizations.dissipative, raw=torch.ones(3)),
+        r"expected raw to be a square matrix, got shape \(3,\)",
+    ),
+    "no raw weights": (
+        lambda: testing.check_parameterization(parameterizations.exp, raw=[]),
+        "expected raw weights, got none",
+    ),
     # report
     "report of a number": (lambda: cmlib.report(3, d_in=1), "expected a map .*, got 3"),
     "report without channels": (lambda: cmlib.report(nn.Linear(1, 1)), "expected d_in, the number of input channels"),

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cmlib.arguments import ArrayLike, Inputs, Number, one_of, positive, sequences
+from cmlib.arguments import ArrayLike, Inputs, Number, one_of, positive, sequences, times
 from cmlib.models.weights import expm1_over, recurrent_from, weights_from
 from cmlib.parameterizations import checked, direct, matrix_exponential
 from cmlib.sequence_maps import causal_convolution
@@ -91,13 +91,22 @@ class LinearRNN(nn.Module):
         """
         return self.recurrent(), self.U, self.c
 
-    def kernel(self, t: ArrayLike) -> Float[Tensor, " time"]:
-        """Return rho(t) = c^T e^{Wt} U at times t >= 0 of shape (time,), in the unit in which W is per unit of time."""
-        t = torch.as_tensor(t, dtype=self.W.dtype, device=self.W.device)
+    def kernel(self, t: ArrayLike) -> Float[Tensor, "*times"]:
+        """Return rho(t) = c^T e^{Wt} U at times t of any shape, in the unit in which W is per unit of time.
+
+        Raises:
+            ValueError: unless times are finite and >= 0.
+
+        >>> round(models.LinearRNN([[-1.0]], [1.0], [2.0]).kernel(1.0).item(), 3)  # 2 / e
+        0.736
+        """
+        t = torch.as_tensor(times(t)[1], dtype=self.W.dtype, device=self.W.device)
+        if not torch.isfinite(t).all():
+            raise ValueError(f"expected finite times, got {float(t.max())}")
         W = self.parameterization(self.W)
         if self.diagonal:
-            return torch.exp(t[:, None] * W) @ (self.c * self.U)
-        return matrix_exponential(t[:, None, None] * W) @ self.U @ self.c
+            return torch.exp(t[..., None] * W) @ (self.c * self.U)
+        return matrix_exponential(t[..., None, None] * W) @ self.U @ self.c
 
     def forward(self, x: Inputs, route: str = "recurrence") -> Float[Tensor, "batch time 1"]:
         """Map (batch, time, 1) to (batch, time, 1); "recurrence" and "convolution" agree to rounding.
@@ -112,6 +121,9 @@ class LinearRNN(nn.Module):
 
     def discretized(self) -> tuple[Tensor, Tensor]:
         """Return (A, B) of h_{k+1} = A h_k + B x_k; A is (m,) for a diagonal W and (m, m) else.
+
+        Raises:
+            ValueError: on a W that has been given another shape since.
 
         >>> A, B = models.LinearRNN([-1.0], [1.0], [1.0], dt=0.5, discretization="euler").discretized()
         >>> A.tolist(), B.tolist()

@@ -6,7 +6,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cmlib.arguments import Count, Inputs, Source, count, one_of, positive, random_source, sequences
+from cmlib.arguments import (
+    Count,
+    DType,
+    Inputs,
+    Interval,
+    Source,
+    count,
+    floating,
+    one_of,
+    positive,
+    random_source,
+    real_array,
+    sequences,
+)
 from cmlib.sequence_maps import causal_convolution
 
 
@@ -22,10 +35,11 @@ class S4D(nn.Module):
         modes: complex modes in each channel, half the real states, >= 1.
         steps: smallest and largest step.
         generator: of the random start; None takes one with seed 0.
-        dtype: of the weights.
+        dtype: of the weights, of floating-point numbers.
 
     Raises:
-        ValueError: on counts below 1, steps that are not 0 < smallest <= largest, or a generator that is none of torch.
+        ValueError: on counts below 1, steps that are not 0 < smallest <= largest, a generator that is none of torch, or
+            another dtype.
 
     Reference: gu2022parameterization, S4D-Lin
 
@@ -39,16 +53,18 @@ class S4D(nn.Module):
         channels: Count,
         modes: Count = 32,
         *,
-        steps: tuple[float, float] = (1e-3, 1e-1),
+        steps: Interval = (1e-3, 1e-1),
         generator: Source = None,
-        dtype: torch.dtype = torch.float64,
+        dtype: DType = torch.float64,
     ):
         super().__init__()
         channels, modes = count("channels", channels), count("modes", modes)
+        if real_array("steps", steps).shape != (2,):
+            raise ValueError(f"expected steps (smallest, largest), got {steps!r}")
         low, high = (positive("a step", step) for step in steps)
         if low > high:
             raise ValueError(f"expected steps with smallest <= largest, got {steps!r}")
-        generator = random_source("generator", generator)
+        generator, dtype = random_source("generator", generator), floating("dtype", dtype)
 
         def normal(*shape):
             return torch.randn(*shape, generator=generator, dtype=dtype)
