@@ -45,7 +45,8 @@ class Kernel(Protocol):
     """A memory kernel rho: [0, inf) -> R: any callable that maps an array of times to as many values.
 
     What it declares as attributes is believed, and the rest is found by quadrature. The kernels of this module have all
-    of it, and add, subtract and scale. Every callable passes `isinstance`; `cmlib.testing.check_kernel` asks for more.
+    of it, the last line where rho is such a sum, and add, subtract and scale. Every callable passes `isinstance`;
+    `cmlib.testing.check_kernel` asks for more.
 
     - `nonnegative`: True only if rho never is negative.
     - `tail(t)`: int_t^inf rho, signed. `integral(t)`: int_0^t rho, for kernels that have no tail.
