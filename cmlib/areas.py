@@ -184,7 +184,7 @@ def octaves(tail: Callable) -> np.ndarray:
         return np.zeros(1)
     first = k[np.argmax(np.abs(tail(0.0) - tails) > 1e-6 * mass)]
     last = k[np.flatnonzero(np.abs(tails) > 1e-14 * mass)[-1]] + 1
-    return dyadic(2.0 ** (first - 1), 2.0**last)
+    return dyadic(float(2.0 ** (first - 1)), float(2.0**last))
 
 
 def sign_changes(rho: Callable, grid: np.ndarray) -> np.ndarray:

@@ -20,10 +20,20 @@ if TYPE_CHECKING:
     Matrices: TypeAlias = Tensor
     Interval: TypeAlias = tuple[float, float]
     DType: TypeAlias = torch.dtype
-    Real: TypeAlias = float  # fields of dataclasses, which hold what their checks return
-    Array: TypeAlias = np.ndarray
+    # fields of dataclasses, which hold what their checks return
+    Real: TypeAlias = float
+    Integer: TypeAlias = int
+
+    class Array:
+        """A field that takes whatever is an array, and gives one."""
+
+        def __get__(self, instance: object, owner: Any = None) -> np.ndarray: ...
+
+        def __set__(self, instance: object, value: ArrayLike) -> None: ...
+
 else:
-    ArrayLike = Number = Count = Source = Inputs = Matrices = Interval = DType = Real = Array = Any
+    ArrayLike = Number = Count = Source = Inputs = Matrices = Interval = DType = Any
+    Real = Integer = Array = Any
 
 
 def number(name: str, value: Any, *, above: float = -math.inf, at_least: float = -math.inf) -> float:

@@ -8,6 +8,7 @@ import copy
 import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
@@ -132,6 +133,8 @@ class KernelDistance:
 
 class _Realization(nn.Module):
     # (W, U, c) of a model as the output of a module, which torch can evaluate at other weights
+    model: Any  # of a module torch knows tensors and modules alone, and not what it declares
+
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
@@ -148,8 +151,11 @@ class SequenceDistance:
     loop has given what `forward` gives.
     """
 
+    follows = False  # given inputs are some of all
+
     def __init__(self, model: nn.Module, target: Callable, inputs: Tensor, norm: str, dt: Number | None = None):
-        self.model, self.norm = model, norm
+        self.model: Any = model  # and what it declares
+        self.norm = norm
         own = model.dt if isinstance(model, RecurrentModel) else 1.0
         self.dt = own if dt is None else positive("dt", dt)
         self.x = inputs.detach().cpu().double()
@@ -164,7 +170,7 @@ class SequenceDistance:
             for name, b in model.named_buffers()
         }
         self.batchable = self._takes_a_batch()
-        self.clamp = getattr(model, "clamp", None) if isinstance(model, RecurrentModel) else None
+        self.clamp: Any = getattr(model, "clamp", None) if isinstance(model, RecurrentModel) else None
         one_channel = self.x.shape[2] == self.y.shape[2] == 1
         self.compiled = bool(self.clamp) and one_channel and has_compiler() and self._loop_is_forward()
 

@@ -7,6 +7,7 @@ lambda < 0 whatever w. `Dissipative` is one of whole matrices.
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -61,6 +62,7 @@ class Parameterization(Protocol):
 class _OfEigenvalues(nn.Module):
     stable, acts_on, time = True, "eigenvalues", "flow"
     lowest = -math.inf  # no raw weight reaches below
+    inverse: Callable[[Any], Any]
 
     def right_inverse(self, value: ArrayLike) -> Values:
         """Return the raw weight of the nearest eigenvalue that one reaches: what torch starts from when it registers.
@@ -127,8 +129,8 @@ class Direct(_OfEigenvalues):
         Raises:
             ValueError: unless w holds real numbers.
         """
-        xp, w = namespace(w)
-        return xp.ones_like(w)[()]
+        xp, raw = namespace(w)
+        return xp.ones_like(raw)[()]
 
 
 class Exp(_OfEigenvalues):
@@ -147,8 +149,8 @@ class Exp(_OfEigenvalues):
         Raises:
             ValueError: unless w holds real numbers.
         """
-        xp, w = namespace(w)
-        return -xp.exp(w)
+        xp, raw = namespace(w)
+        return -xp.exp(raw)
 
     def inverse(self, eigenvalue: ArrayLike) -> Values:
         """Return w = log(-lambda).
@@ -156,8 +158,8 @@ class Exp(_OfEigenvalues):
         Raises:
             ValueError: unless all are finite and < 0.
         """
-        xp, eigenvalue = self._below_zero(eigenvalue)
-        return xp.log(-eigenvalue)
+        xp, checked = self._below_zero(eigenvalue)
+        return xp.log(-checked)
 
     def derivative(self, w: ArrayLike) -> Values:
         """Return d lambda / dw = lambda.
@@ -186,8 +188,8 @@ class Softplus(_OfEigenvalues):
         Raises:
             ValueError: unless w holds real numbers.
         """
-        xp, w = namespace(w)
-        return -xp.logaddexp(w, xp.zeros_like(w))
+        xp, raw = namespace(w)
+        return -xp.logaddexp(raw, xp.zeros_like(raw))
 
     def inverse(self, eigenvalue: ArrayLike) -> Values:
         """Return w = log(e^{-lambda} - 1).
@@ -195,8 +197,8 @@ class Softplus(_OfEigenvalues):
         Raises:
             ValueError: unless all are finite and < 0.
         """
-        xp, eigenvalue = self._below_zero(eigenvalue)
-        return xp.log(-xp.expm1(eigenvalue)) - eigenvalue
+        xp, checked = self._below_zero(eigenvalue)
+        return xp.log(-xp.expm1(checked)) - checked
 
     def derivative(self, w: ArrayLike) -> Values:
         """Return d lambda / dw = -1 / (1 + e^{-w}).
@@ -204,8 +206,8 @@ class Softplus(_OfEigenvalues):
         Raises:
             ValueError: unless w holds real numbers.
         """
-        xp, w = namespace(w)
-        return -(torch.sigmoid if xp is torch else special.expit)(w)
+        xp, raw = namespace(w)
+        return -(torch.sigmoid if xp is torch else special.expit)(raw)
 
 
 class InverseSquare(_OfEigenvalues):
@@ -239,8 +241,8 @@ class InverseSquare(_OfEigenvalues):
         Raises:
             ValueError: unless w holds real numbers.
         """
-        _, w = namespace(w)
-        return -1.0 / (self.a * w**2 + self.b)
+        _, raw = namespace(w)
+        return -1.0 / (self.a * raw**2 + self.b)
 
     def inverse(self, eigenvalue: ArrayLike) -> Values:
         """Return w = sqrt((-1 / lambda - b) / a).
@@ -260,8 +262,8 @@ class InverseSquare(_OfEigenvalues):
         Raises:
             ValueError: unless w holds real numbers.
         """
-        _, w = namespace(w)
-        return 2.0 * self.a * w / (self.a * w**2 + self.b) ** 2
+        _, raw = namespace(w)
+        return 2.0 * self.a * raw / (self.a * raw**2 + self.b) ** 2
 
 
 class Dissipative(nn.Module):

@@ -5,7 +5,7 @@ A supremum, which random directions bound from below and an ascent approaches.
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -68,6 +68,7 @@ class PerturbationCurve:
     errors: Float[np.ndarray, " n_radii"]
     method: str
     is_lower_bound: bool
+    _radius: Callable[[], float] = field(repr=False, compare=False)
 
     def __init__(
         self,
@@ -82,15 +83,17 @@ class PerturbationCurve:
             raise ValueError(f"expected errors >= 0, one for each of {len(radii)} radii, got {errors}")
         one_of("method", method, METHODS)
         stored(self, radii=radii, errors=errors, method=method, is_lower_bound=is_lower_bound)
-        if not callable(stability_radius):
-            stability_radius = float(real_array("stability_radius", stability_radius, ndim=0, finite=False))
-        stored(self, _radius=functools.cache(stability_radius) if callable(stability_radius) else stability_radius)
+        if callable(stability_radius):
+            stored(self, _radius=functools.cache(stability_radius))
+        else:
+            known = real_array("stability_radius", stability_radius, ndim=0, finite=False)
+            stored(self, _radius=functools.partial(float, known))
 
     @property
     def stability_radius(self) -> float:
         """Distance of the raw recurrent weight from instability, spectral norm."""
         # of a large dense weight it takes longer than all the errors, and not everybody asks
-        return self._radius() if callable(self._radius) else self._radius
+        return self._radius()
 
 
 def perturbation_error(
@@ -170,7 +173,7 @@ def perturbation_error(
         best[order] = np.maximum.accumulate(best[order])
         if unbounded:
             best[radii >= radius] = np.inf
-    exact = inputs is None and method == "worst_case" and distance.follows
+    exact = method == "worst_case" and distance.follows
     return PerturbationCurve(radii, best, method, radius, not exact)
 
 

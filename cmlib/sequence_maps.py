@@ -123,7 +123,7 @@ class Causal(nn.Module):
 
     def __init__(self, encoder: nn.TransformerEncoder):
         super().__init__()
-        self.encoder, self.batch_first = encoder, encoder.layers[0].self_attn.batch_first
+        self.encoder, self.batch_first = encoder, _attention(encoder).batch_first
 
     def forward(self, x: Tensor) -> Tensor:
         mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1], device=x.device, dtype=x.dtype)
@@ -153,11 +153,15 @@ def channels_of(model: Any) -> int:
     if isinstance(model, nn.RNNBase):
         return model.input_size
     if isinstance(model, nn.TransformerEncoder):
-        return model.layers[0].self_attn.embed_dim
+        return _attention(model).embed_dim
     channels = getattr(model, "d_in", None)
     if isinstance(channels, int) and channels > 0:
         return channels
     raise ValueError(f"expected d_in, the number of input channels, for a {type(model).__name__}")
+
+
+def _attention(encoder: nn.TransformerEncoder) -> Any:
+    return encoder.layers[0].self_attn
 
 
 def linear_scan(A: Inputs, drive: Inputs) -> Float[Tensor, "batch time m"]:

@@ -159,7 +159,7 @@ def check_recurrent_model(model: Any, n_steps: Count = 48) -> None:
         assert distance.compiled, "the declared clamp is not the step that forward takes"
 
 
-def _check_linearization(model: nn.Module, A: Tensor, d_in: int, n_steps: int) -> None:
+def _check_linearization(model: Any, A: Tensor, d_in: int, n_steps: int) -> None:
     S = torch.linalg.matrix_exp(model.dt * A) if model.discretization == "zoh" else torch.eye(len(A)) + model.dt * A
     largest = float(torch.linalg.eigvals(S).abs().max())
     if not largest < 1:
@@ -179,7 +179,7 @@ def _check_linearization(model: nn.Module, A: Tensor, d_in: int, n_steps: int) -
     assert off <= 10 * SMALL, f"linearization() does not give the answer to a small impulse: off by {off:.0e}"
 
 
-def _check_realization(model: nn.Module, n_steps: int) -> None:
+def _check_realization(model: Any, n_steps: int) -> None:
     W, U, c = (value.detach().numpy() for value in model.realization())
     m = len(W)
     assert W.shape == (m, m) and U.shape == c.shape == (m,), "realization() is not (m, m), (m,), (m,)"
@@ -217,8 +217,8 @@ def check_parameterization(parameterization: Any, raw: ArrayLike | None = None) 
     AssertionError: not an nn.Module that declares stable, acts_on, time, right_inverse
     """
     missing = [name for name in ("stable", "acts_on", "time", "right_inverse") if not hasattr(parameterization, name)]
-    found = isinstance(parameterization, nn.Module) and isinstance(parameterization, Parameterization)
-    assert found, f"not an nn.Module that declares {', '.join(missing)}"
+    is_one = isinstance(parameterization, nn.Module), isinstance(parameterization, Parameterization)
+    assert all(is_one), f"not an nn.Module that declares {', '.join(missing)}"
     assert not list(parameterization.parameters()), "it has weights of its own"
     matrices = parameterization.acts_on == "matrices"
     if raw is None:

@@ -128,18 +128,18 @@ class Ball:
             columns[name] = [along, along, along, along, -along]
         if isinstance(self.model, RecurrentModel):
             if self.model.recurrent_weight in self.weights:
-                slow, slowest = self._slower(self.model.recurrent_weight)
+                slow, slowest = self._slower(self.model)
                 columns[self.model.recurrent_weight] = [slow, slow, slowest, slowest, -slow]
             if self.model.readout_weight in self.weights:
                 c = columns[self.model.readout_weight][0]
                 columns[self.model.readout_weight] = [c, -c, c, -c, -c]
         return {n: torch.stack(columns[n]).expand(n_radii, 5, *self.center[n].shape) for n in self.weights}
 
-    def _slower(self, name: str) -> tuple[Tensor, Tensor]:
-        W = self.center[name]
-        if self.model.diagonal:
+    def _slower(self, model: RecurrentModel) -> tuple[Tensor, Tensor]:
+        W = self.center[model.recurrent_weight]
+        if model.diagonal:
             slowest = torch.zeros_like(W)
-            slowest[self.model.linearization().detach().diagonal().argmax()] = 1.0
+            slowest[model.linearization().detach().diagonal().argmax()] = 1.0
             return torch.ones_like(W), slowest
         left, _, right = torch.linalg.svd(W)
         return torch.eye(len(W), dtype=W.dtype), -torch.outer(left[:, -1], right[-1])

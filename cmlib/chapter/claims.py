@@ -27,7 +27,7 @@ class Sample:
     """A measured number: its value; over an ensemble the mean or the share, the spread, and how many."""
 
     value: float | int | bool | str | None  # "inf", "-inf", "nan" where JSON has no number; None: not computed
-    spread: float | None = None
+    spread: float | str | None = None
     n: int | None = None
 
     def __str__(self) -> str:
@@ -125,6 +125,7 @@ def _inside(sample: Sample, bounds: dict) -> bool:
 
 def _margin(sample: Sample, bounds: dict) -> float:
     """Distance to the nearest bound, negative outside; nan stays nan."""
+    assert sample.value is not None
     value = float(sample.value)
     if "equal" in bounds:
         return bounds.get("within", 0.0) - abs(value - bounds["equal"])
@@ -163,7 +164,7 @@ def _named(id: str) -> str:
     return id
 
 
-def _number(name: str, value: object) -> float | int | bool:
+def _number(name: str, value: Any) -> float | int | bool:
     # numpy scalars and one-element tensors come down to Python's own numbers
     item = value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
     if not isinstance(item, bool | int | float):

@@ -186,7 +186,8 @@ def write_columns(stem: Path, columns: dict[str, np.ndarray]) -> list[Path]:
         writer.writerows(zip(*(column.tolist() for column in short.values()), strict=True))
     written = [stem.with_name(stem.name + ".csv")]
     stem.with_name(stem.name + ".npz").unlink(missing_ok=True)
-    if long := {name: column for name, column in columns.items() if column.ndim > 1}:
+    long: dict[str, Any] = {name: column for name, column in columns.items() if column.ndim > 1}
+    if long:  # beside them numpy takes options by name
         np.savez_compressed(stem.with_name(stem.name + ".npz"), **long)
         written.append(stem.with_name(stem.name + ".npz"))
     return written

@@ -155,7 +155,8 @@ def _write_data(stem: Path, data: dict[str, Any]) -> Path:
             writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
     else:
         path = stem.with_name(stem.name + ".npz")
-        np.savez_compressed(path, **columns)
+        arrays: dict[str, Any] = columns  # beside which numpy takes options by name
+        np.savez_compressed(path, **arrays)
     return path
 
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cmlib.arguments import Number, count, positive
+from cmlib.arguments import Integer, Real, count, positive, stored
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,14 @@ class Lorenz96:
     Reference: lorenz1996predictability; li2021curse, Fig. 1
     """
 
-    n_fast: Number = 10
-    speed: Number = 2.0
-    dt: Number = 0.1
-    substeps: Number = 5
+    n_fast: Integer = 10
+    speed: Real = 2.0
+    dt: Real = 0.1
+    substeps: Integer = 5
 
     def __post_init__(self):
-        for name, least in (("n_fast", 4), ("substeps", 1)):
-            count(name, getattr(self, name), at_least=least)
-        for name in ("speed", "dt"):
-            positive(name, getattr(self, name))
+        stored(self, n_fast=count("n_fast", self.n_fast, at_least=4), substeps=count("substeps", self.substeps))
+        stored(self, speed=positive("speed", self.speed), dt=positive("dt", self.dt))
 
     def __call__(self, x: Tensor) -> Float[Tensor, "batch time 1"]:
         """Map (batch, time, 1) to (batch, time, 1); output k is y at time (k + 1) dt."""

@@ -76,10 +76,10 @@ def movable(
     saved = save(fig, name, data=columns | (data or {}), alt=alt, parameters=parameters, seed=seed)
     # the SVG was drawn last, so the axes stand where they are in it
     moves = [[_path_data(line, *xy) for xy in zip(*frames[line], strict=True)] for line in frames]
-    moves += texts.values()
+    moves += list(texts.values())
     svg = _inline_svg((saved.folder / f"{name}.svg").read_text(encoding="utf-8"), name, alt)
     for i, (artist, steps) in enumerate(zip(artists, moves, strict=True)):
-        _put(svg.find(f".//{_SVG}g[@id='{name}-moves-{i}']"), artist, steps[shown])
+        _put(_found(svg, f".//{_SVG}g[@id='{name}-moves-{i}']"), artist, steps[shown])
     shown_values = [f"{v:g}" for v in values]
     words = "".join(
         rf'<span class="math notranslate nohighlight">\({html.escape(part)}\)</span>' if i % 2 else html.escape(part)
@@ -162,10 +162,10 @@ def _path_data(line: "Line2D", x: np.ndarray, y: np.ndarray) -> str:
     # as matplotlib's own SVG has it, but to a tenth of a pixel and each point relative to the last
     from matplotlib.path import Path as Curve
 
-    fig = line.get_figure(root=True)
+    fig: Any = line.get_figure(root=True)
     width, height = 72 * fig.get_size_inches()  # an SVG has 72 points an inch, from the top
     points = line.get_transform().transform(np.column_stack([x, y])) * 72 / fig.dpi
-    curve = Curve(points * (1, -1) + (0, height))
+    curve: Any = Curve(points * (1, -1) + (0, height))
     curve = curve.cleaned(remove_nans=True, clip=(0, 0, width, height), simplify=curve.should_simplify)
     tenths = np.rint(10 * curve.vertices).astype(int)
     parts, last = [], (0, 0)
@@ -183,8 +183,8 @@ def _inline_svg(text: str, name: str, alt: str) -> ElementTree.Element:
     ElementTree.register_namespace("", _SVG[1:-1])
     ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
     svg = ElementTree.fromstring(re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text))
-    svg.remove(svg.find(f"{_SVG}metadata"))
-    svg.remove(svg.find(f"{_SVG}defs"))  # one style for the whole page; what it says is put on the root
+    svg.remove(_found(svg, f"{_SVG}metadata"))
+    svg.remove(_found(svg, f"{_SVG}defs"))  # one style for the whole page; what it says is put on the root
     for size in ("width", "height"):
         del svg.attrib[size]
     look = "display:block;width:100%;height:auto;background:#fff;stroke-linejoin:round;stroke-linecap:butt"
@@ -192,9 +192,15 @@ def _inline_svg(text: str, name: str, alt: str) -> ElementTree.Element:
     return svg
 
 
+def _found(group: ElementTree.Element, path: str) -> ElementTree.Element:
+    part = group.find(path)
+    assert part is not None, f"matplotlib drew no {path}"
+    return part
+
+
 def _put(group: ElementTree.Element, artist: Any, step: str) -> None:
     if hasattr(artist, "get_drawstyle"):  # a line
-        group.find(f"{_SVG}path").set("d", step)
+        _found(group, f"{_SVG}path").set("d", step)
         return
     from matplotlib.colors import to_hex
 

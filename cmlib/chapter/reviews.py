@@ -45,7 +45,7 @@ class _Member(tarfile.TarInfo):
         # an ordinary file's content is not read here, a header's is
         if not self.isreg() and self.size > LONGEST_REVIEW:
             raise tarfile.ReadError(f"a header of {self.size} bytes")
-        return super()._proc_member(archive)
+        return super()._proc_member(archive)  # pyright: ignore[reportAttributeAccessIssue] (tarfile's own)
 
 
 def load_reviews(path: Any, split: str = "train", limit: int | None = None) -> Reviews:
@@ -76,9 +76,9 @@ def load_reviews(path: Any, split: str = "train", limit: int | None = None) -> R
                 match = wanted.fullmatch(member.name)
                 if not match or not member.isreg() or member.size > LONGEST_REVIEW:
                     continue
-                texts = found[match[1]]
-                if limit is None or len(texts) < limit:
-                    texts.append(archive.extractfile(member).read().decode("utf-8"))
+                texts, file = found[match[1]], archive.extractfile(member)
+                if file is not None and (limit is None or len(texts) < limit):
+                    texts.append(file.read().decode("utf-8"))
                 if limit is not None and all(len(texts) == limit for texts in found.values()):
                     break
     except (tarfile.TarError, zlib.error, EOFError, OSError, UnicodeDecodeError) as error:

@@ -1,7 +1,7 @@
 """What a recurrent model says of itself, so that probes need not know its class."""
 
 import copy
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -46,18 +46,21 @@ class RecurrentModel(Protocol):
 
     def recurrent(self) -> Float[Tensor, "m m"]:
         """Return the recurrent weight as a matrix, whatever its parameterization."""
+        ...
 
     def linearization(self) -> Float[Tensor, "m m"]:
         """Return A of dh/dt = A h, the flow close to rest, per unit of time."""
+        ...
 
 
-def radius_of_weight(model: RecurrentModel, field: str = "real") -> float:
+def radius_of_weight(model: Any, field: str = "real") -> float:
     """Return how far the raw recurrent weight may move, in the spectral norm, before rest is unstable.
 
     0 where it is unstable already, inf where no move does it, nan where the answer is not known: for a
     parameterization that is neither stable nor moves the linearisation along with the raw weight.
 
     Args:
+        model: an nn.Module that is a RecurrentModel.
         field: "real" or "complex" moves of a dense weight; a diagonal one moves within diagonals.
     """
     A = _linearization_at(model, 0.0)
@@ -79,7 +82,7 @@ def radius_of_weight(model: RecurrentModel, field: str = "real") -> float:
     return float(radius / abs(slope))
 
 
-def _linearization_at(model: RecurrentModel, move: Tensor | float) -> np.ndarray:
+def _linearization_at(model: Any, move: Tensor | float) -> np.ndarray:
     moved = copy.deepcopy(model).cpu().double()
     with torch.no_grad():
         dict(moved.named_parameters())[model.recurrent_weight].add_(move)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -193,7 +194,7 @@ class _Euler(torch.autograd.Function):
         if dy is None:
             return (None,) * 7
         if torch.is_grad_enabled() or not states.numel():
-            _, pullback = torch.func.vjp(lambda *v: _euler(*v, ctx.dt, ctx.activation), *tensors)
+            _, pullback, *_ = torch.func.vjp(partial(_euler, dt=ctx.dt, activation=ctx.activation), *tensors)
             return *pullback(dy), None, None
         slope, diagonal, dt = ACTIVATIONS[ctx.activation].slope, W.ndim == 1, ctx.dt
         dh = torch.zeros_like(states[0])
@@ -223,8 +224,8 @@ class _Euler(torch.autograd.Function):
         tensors, tangents = ctx.saved_tensors, tangents[: len(ctx.saved_tensors)]
         tangents = [torch.zeros_like(v) if dv is None else dv for v, dv in zip(tensors, tangents, strict=True)]
         # forward mode does not nest, and the transpose of the transpose is the map itself
-        y, pullback = torch.func.vjp(lambda *v: _euler(*v, ctx.dt, ctx.activation), *tensors)
-        _, pushforward = torch.func.vjp(pullback, torch.zeros_like(y))
+        y, pullback, *_ = torch.func.vjp(partial(_euler, dt=ctx.dt, activation=ctx.activation), *tensors)
+        _, pushforward, *_ = torch.func.vjp(pullback, torch.zeros_like(y))
         return *pushforward(tuple(tangents)), None, None
 
     @staticmethod

@@ -1,6 +1,7 @@
 """A layer of diagonal state-space models with complex modes."""
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -77,7 +78,8 @@ class S4D(nn.Module):
         self.frequency = nn.Parameter(math.pi * torch.arange(modes, dtype=dtype).repeat(channels, 1))
         self.C = nn.Parameter(normal(channels, modes, 2) * math.sqrt(0.5))  # real and imaginary parts
         self.D = nn.Parameter(normal(channels))
-        self.out = nn.utils.skip_init(nn.Linear, channels, channels, dtype=dtype)  # no draw from torch's own generator
+        out: Any = nn.utils.skip_init(nn.Linear, channels, channels, dtype=dtype)  # no draw from torch's own generator
+        self.out: nn.Linear = out
         with torch.no_grad():
             self.out.weight.copy_(normal(channels, channels) / math.sqrt(channels))
             self.out.bias.zero_()
