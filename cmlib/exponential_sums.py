@@ -7,20 +7,23 @@ those of the operator's Hilbert-Schmidt norm, int_0^inf t rho(t)^2 dt.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float
 from scipy import linalg, optimize
 
 from cmlib.areas import energy, octaves
-from cmlib.arguments import ArrayLike, Number, count, positive, real_array, span, stored
+from cmlib.arguments import Array, ArrayLike, Number, count, positive, real_array, span, stored
 from cmlib.arguments import times as checked_times
 from cmlib.hankel import HankelOperator, converged, graded_nodes
-from cmlib.kernels import Closed, Kernel, KernelLike, Reals, Values, complete, l1_distance
+from cmlib.kernels import Closed, KernelLike, Reals, Values, complete, l1_distance
 
 MOST_SAMPLES = 1_000_000
 MOST_MODES = 100
+Complex: TypeAlias = npt.NDArray[np.complex128]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +50,8 @@ class ExponentialSum(Closed):
     [[-1.0, 2.0], [-2.0, -1.0]]
     """
 
-    rates: ArrayLike
-    weights: ArrayLike
+    rates: Array
+    weights: Array
 
     def __post_init__(self):
         stored(self, rates=np.asarray(self.rates), weights=np.asarray(self.weights))
@@ -75,13 +78,13 @@ class ExponentialSum(Closed):
         return bool(np.isrealobj(self.rates) and (self.weights >= 0).all())
 
     def __call__(self, t: ArrayLike) -> Values:
-        xp, t = checked_times(t)
+        xp, at = checked_times(t)
         if xp is torch:
             dtype = torch.complex128 if np.iscomplexobj(self.rates) else torch.float64
-            rates = torch.as_tensor(self.rates, dtype=dtype, device=t.device)
-            weights = torch.as_tensor(self.weights, dtype=dtype, device=t.device)
-            return (weights * torch.exp(-rates * t[..., None])).sum(-1).real.to(t.dtype)
-        return self._sum(self.weights, t)
+            rates = torch.as_tensor(self.rates, dtype=dtype, device=at.device)
+            weights = torch.as_tensor(self.weights, dtype=dtype, device=at.device)
+            return (weights * torch.exp(-rates * at[..., None])).sum(-1).real.to(at.dtype)
+        return self._sum(self.weights, at)
 
     def tail(self, t: ArrayLike) -> Reals:
         """Return int_t^inf s, signed.
@@ -215,15 +218,15 @@ def exponential_sum(
     if margin is None:
         return samples.sum(_free(samples, m))
     # no start knows where rates coalesce: grow mode by mode, so that no width is worse than the one before
-    best = None
+    best = []
     for k in range(1, m + 1):
-        starts = [*samples.starts(k), *([] if best is None else [np.append(best, 3.0 * margin)])]
+        starts = [*samples.starts(k), *(np.append(rates, 3.0 * margin) for rates in best)]
         fits = [samples.refined(start, margin) for start in starts]
-        best = min([*([] if best is None else [best]), *fits], key=samples.misfit)
-    return samples.sum(best)
+        best = [min([*best, *fits], key=samples.misfit)]
+    return samples.sum(best[0])
 
 
-def _free(samples: "_Samples", m: int) -> np.ndarray:
+def _free(samples: "_Samples", m: int) -> Complex:
     # rates of the best fit from any start; of those that coalesce only one where the others gain nothing
     best = min((samples.refined(start) for start in samples.starts(m)), key=samples.misfit)
     if len(distinct := _distinct(best)) < len(best):
@@ -232,14 +235,14 @@ def _free(samples: "_Samples", m: int) -> np.ndarray:
     return best
 
 
-def _distinct(rates: np.ndarray) -> np.ndarray:
+def _distinct(rates: Complex) -> Complex:
     # one of each group of rates that agree to three digits
     upper, kept = _upper(rates)[0], []
     for rate in upper:
         if all(abs(rate - other) > 1e-3 * abs(rate) for other in kept):
             kept.append(rate)
-    kept = np.array(kept)
-    return np.append(kept, kept[kept.imag > 0].conj())
+    distinct: Complex = np.array(kept)
+    return np.append(distinct, distinct[distinct.imag > 0].conj())
 
 
 def balanced_truncation(kernel: KernelLike, m: Number) -> ExponentialSum:
@@ -278,7 +281,7 @@ class _Samples:
     cutoff: float  # singular values of the columns below this share of the largest are left out
     gtol: float | None = 1e-15  # of the slope, which is the product of two small numbers where the fit is good
 
-    def refined(self, rates: np.ndarray, lower: float = 0.0) -> np.ndarray:
+    def refined(self, rates: Complex, lower: float = 0.0) -> Complex:
         """Return rates of a local minimum that is no worse than the given ones, by variable projection."""
         # least squares over rates alone, the weights being linear; logarithms keep rates positive
         upper, n_pairs = _upper(rates)
@@ -319,15 +322,15 @@ class _Samples:
         a[-n_pairs:] /= 2
         return ExponentialSum(np.append(upper, upper[-n_pairs:].conj()), np.append(a, a[-n_pairs:].conj()))
 
-    def misfit(self, rates: np.ndarray) -> float:
+    def misfit(self, rates: Complex) -> float:
         """Return the root of the sum of squares that is left at these rates."""
         U = self._solved(*_upper(rates), self.y)[0]
         return linalg.norm(self.y - U @ (U.T @ self.y))
 
-    def _solved(self, upper: np.ndarray, n_pairs: int, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _solved(self, upper: Complex, n_pairs: int, y: np.ndarray) -> tuple[np.ndarray, Complex, Complex]:
         # orthonormal columns, complex weights, modes; columns of size 1, since fast modes have tiny ones, and small
         # singular values left out, since coalescing modes have them
-        modes = self.root[:, None] * np.exp(-upper * self.t[:, None])
+        modes: Complex = self.root[:, None] * np.exp(-upper * self.t[:, None])
         columns = np.hstack([modes.real, modes[:, len(upper) - n_pairs :].imag])
         size = linalg.norm(columns, axis=0)
         size[size == 0] = 1.0
@@ -339,14 +342,14 @@ class _Samples:
         return U[:, :rank], weights, modes
 
 
-def _upper(rates: np.ndarray) -> tuple[np.ndarray, int]:
+def _upper(rates: Any) -> tuple[Complex, int]:
     # real rates, then one of each conjugate pair; and the number of pairs
     rates = np.sort_complex(rates)
     pairs = rates[rates.imag > 0]
     return np.append(rates[rates.imag == 0], pairs), len(pairs)
 
 
-def _on_all_times(kernel: Kernel, cutoff: float) -> _Samples:
+def _on_all_times(kernel: Any, cutoff: float) -> _Samples:
     operator = converged(kernel)
     # past the last node the kernel is gone, but slow modes are not
     u, q = np.polynomial.legendre.leggauss(len(operator.t) // 2)
@@ -364,7 +367,7 @@ def _on_all_times(kernel: Kernel, cutoff: float) -> _Samples:
     return _Samples(t, root, root * kernel(t), starts, (1.0 / t[-1], 1.0 / t[-1]), 1.0 / t[8], cutoff)
 
 
-def _on_a_horizon(kernel: Kernel, horizon: float, m: int, cutoff: float) -> _Samples:
+def _on_a_horizon(kernel: Any, horizon: float, m: int, cutoff: float) -> _Samples:
     if not (size := energy(kernel, horizon)) > 0:
         raise ValueError(f"expected a kernel that is not zero on all of 0 … {horizon:g}, got {kernel!r}")
     # as many as the kernel needs, of which 1600 are as good as any where it jumps, and as m modes do
@@ -389,7 +392,7 @@ def _on_a_horizon(kernel: Kernel, horizon: float, m: int, cutoff: float) -> _Sam
     return _Samples(t, np.sqrt(q), np.sqrt(q) * kernel(t), starts, slowest, 1.0 / t[8], cutoff, gtol=None)
 
 
-def _on_given_times(kernel: Kernel, times: ArrayLike, least: int, cutoff: float) -> _Samples:
+def _on_given_times(kernel: Any, times: ArrayLike, least: int, cutoff: float) -> _Samples:
     t = real_array("times", times, ndim=1)
     if len(t) < least:
         raise ValueError(f"expected at least 2 m + 2 = {least} times, got {len(t)}")
@@ -406,7 +409,7 @@ def _on_given_times(kernel: Kernel, times: ArrayLike, least: int, cutoff: float)
     return _Samples(t, np.ones_like(t), y, lambda m: [_hankel_rates(y, m, dt)], slowest, 40.0 / dt, cutoff)
 
 
-def _hankel_rates(y: np.ndarray, m: int, dt: float) -> np.ndarray:
+def _hankel_rates(y: np.ndarray, m: int, dt: float) -> Complex:
     # y_k = sum_j w_j z_j^k makes the column space of the Hankel matrix invariant under the shift by one row
     hankel = linalg.hankel(y[: len(y) // 2 + 1], y[len(y) // 2 :])
     vectors, values, _ = linalg.svd(hankel)

@@ -1,6 +1,6 @@
 """Gradient flow: the theory's own setting, white noise of infinite length and steps that are infinitely small."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,12 +36,16 @@ class KernelLoss:
     """
 
     kernel: KernelLike
+    _weights: np.ndarray = field(init=False, repr=False, compare=False)
+    _rates: np.ndarray = field(init=False, repr=False, compare=False)
+    _bumps: list[tuple[float, Bump]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
         kernel = complete(self.kernel)
-        modes, gaussians = terms(kernel) or (None, None)
-        if modes is None or np.imag(modes).any():
+        found = terms(kernel)
+        if found is None or np.imag(found[0]).any():
             raise ValueError(f"expected a sum of exponentials with real rates and bumps, got {self.kernel!r}")
+        modes, gaussians = found
         bumps = [(float(height), Bump(*of)) for height, *of in zip(*gaussians, strict=True)]
         stored(self, kernel=kernel, _weights=np.real(modes[0]), _rates=np.real(modes[1]), _bumps=bumps)
 
@@ -193,6 +197,7 @@ def gradient_flow(
     """
     loss = KernelLoss(kernel)
     a, w = _checked(weights0, rates0)
+    t_max, rtol = positive("t_max", t_max), positive("rtol", rtol)
     m, floor = len(a), w.min() / 1000
 
     def slowest(t, x):
@@ -201,13 +206,13 @@ def gradient_flow(
     slowest.terminal = True
     solution = integrate.solve_ivp(
         lambda t, x: -loss.gradient(x[:m], np.maximum(x[m:], floor / 2)),
-        (0.0, positive("t_max", t_max)),
+        (0.0, t_max),
         np.append(a, w),
         method="Radau",
         jac=lambda t, x: -loss.hessian(x[:m], np.maximum(x[m:], floor / 2)),
         dense_output=True,
         events=slowest,
-        rtol=positive("rtol", rtol),
+        rtol=rtol,
         atol=1e-3 * rtol,
     )
     if solution.status < 0:

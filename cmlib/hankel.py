@@ -5,14 +5,16 @@ Its singular values bound every fit from below, and its singular vectors are the
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from jaxtyping import Float
 from scipy import linalg
 
 from cmlib.areas import up_to
 from cmlib.arguments import Number, count
-from cmlib.kernels import Kernel, KernelLike, complete, terms
+from cmlib.kernels import KernelLike, complete, terms
 
 
 def hankel_singular_values(kernel: KernelLike, n: Number, *, n_nodes: int | None = None) -> Float[np.ndarray, " n"]:
@@ -49,7 +51,7 @@ def hankel_singular_values(kernel: KernelLike, n: Number, *, n_nodes: int | None
     return np.append(np.sort(np.abs(values))[::-1], np.zeros(n))[:n]
 
 
-def graded_nodes(kernel: Kernel, n_nodes: int, horizon: float = np.inf) -> tuple[np.ndarray, np.ndarray, float]:
+def graded_nodes(kernel: Any, n_nodes: int, horizon: float = np.inf) -> tuple[np.ndarray, np.ndarray, float]:
     """Return (t, q, scale): Gauss-Legendre nodes in log(1 + t / scale), their weights, and the kernel's own time scale.
 
     They end at the horizon, or where nothing of the kernel is left.
@@ -83,7 +85,7 @@ class HankelOperator:
     at_zero: Float[np.ndarray, " n"]
 
     @classmethod
-    def of(cls, kernel: Kernel, n_nodes: int) -> "HankelOperator":
+    def of(cls, kernel: Any, n_nodes: int) -> "HankelOperator":
         """Return the operator of a complete kernel at n_nodes Gauss-Legendre nodes in log(1 + t / scale)."""
         kernel.tail(0.0)  # raises where the memory is too long for the operator to exist
         t, q, _ = graded_nodes(kernel, n_nodes)
@@ -104,7 +106,7 @@ class HankelOperator:
         return _tidy(-eigenvalues, (sign * B) @ vectors * linalg.solve(vectors, B.astype(complex)))
 
 
-def converged(kernel: Kernel, n_values: int = 50) -> HankelOperator:
+def converged(kernel: Any, n_values: int = 50) -> HankelOperator:
     """Return the operator at so many nodes that doubling them moves no one of the first values by 1e-9 of the first.
 
     Warns where 1600 nodes, or twice the number of values, do not suffice: the kernel has a jump.
@@ -122,7 +124,7 @@ def converged(kernel: Kernel, n_values: int = 50) -> HankelOperator:
     return fine
 
 
-def _tidy(rates: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _tidy(rates: npt.NDArray[np.inexact], weights: npt.NDArray[np.inexact]) -> tuple[np.ndarray, np.ndarray]:
     # real where rounding alone makes them complex; rates that rounding made negative come back at rounding level
     least = np.finfo(float).eps * np.abs(rates).max()
     rates = np.maximum(rates.real, least * 1e-3) + 1j * np.where(np.abs(rates.imag) < least, 0.0, rates.imag)

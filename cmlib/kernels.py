@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from jaxtyping import Float
 from scipy import special
 
 from cmlib import areas
-from cmlib.arguments import ArrayLike, Number, number, positive, real_array, span, stored, times
+from cmlib.arguments import ArrayLike, Number, Real, number, positive, real_array, span, stored, times
 
 __all__ = [
     "Kernel",
@@ -35,9 +35,15 @@ __all__ = [
 ]
 
 KernelLike = Any  # must be a Kernel
-Function = Callable if TYPE_CHECKING else Any
 Values = Float[np.ndarray, "..."] | Float[torch.Tensor, "..."] | float
 Reals = Float[np.ndarray, "..."] | float
+
+# loose at run time, as in cmlib.arguments
+if TYPE_CHECKING:
+    Function: TypeAlias = Callable[..., Any] | None
+    Flag: TypeAlias = bool | None
+else:
+    Function = Flag = Any
 
 
 @runtime_checkable
@@ -186,6 +192,8 @@ class Closed(Combinable):
     [-0.5, 0.5, 0.75, 1.0]
     """
 
+    tail: Callable[[Any], Any]
+
     def antiderivative(self, t: ArrayLike) -> Reals:
         """Return some F with F' = rho, the one with the smallest rounding errors; t may be inf.
 
@@ -223,11 +231,11 @@ def _real(t: ArrayLike, name: str = "t") -> np.ndarray:
     return times(t.detach().cpu().numpy() if isinstance(t, torch.Tensor) else t, name)[1]
 
 
-def _damped_integral(z: Reals, q: float, length: float) -> Reals:
-    # int_0^length exp(-z(e^v - 1) - q v) dv, exact to rounding: the integrand is positive and smooth, and
+def _damped_integral(z: Any, q: float, longest: float) -> Any:
+    # int_0^longest exp(-z(e^v - 1) - q v) dv, exact to rounding: the integrand is positive and smooth, and
     # e^{-40} of it is cut off
     z = np.clip(z, 1e-300, 1e300)
-    length = np.minimum(np.log1p(40.0 / z), length)[..., None]
+    length = np.minimum(np.log1p(40.0 / z), longest)[..., None]
     v = length * (_NODES + 1.0) / 2.0
     return (length * _WEIGHTS / 2.0 * np.exp(-z[..., None] * np.expm1(v) - q * v)).sum(-1)
 
@@ -250,7 +258,7 @@ class Nonnegative(Closed):
             return float(self.tail(0.0))
         return float(self.integral(horizon))
 
-    def features(self, horizon: Number = math.inf) -> Float[np.ndarray, " n"]:
+    def features(self, horizon: Real = math.inf) -> Float[np.ndarray, " n"]:
         """Return increasing times between neighbours of which rho is smooth."""
         return areas.octaves(self.tail)
 
@@ -274,14 +282,14 @@ class Exponential(Nonnegative):
     (array([1.]), array([0.5]))
     """
 
-    rate: Number
+    rate: Real
 
     def __post_init__(self):
         stored(self, rate=positive("rate", self.rate))
 
     def __call__(self, t: ArrayLike) -> Values:
-        xp, t = times(t)
-        return xp.exp(-self.rate * t)
+        xp, at = times(t)
+        return xp.exp(-self.rate * at)
 
     def tail(self, t: ArrayLike) -> Reals:
         """Return int_t^inf rho = e^{-rate t} / rate.
@@ -315,22 +323,22 @@ class ExponentialMixture(Nonnegative):
     [0.159, 0.549]
     """
 
-    slowest: Number
-    fastest: Number
+    slowest: Real
+    fastest: Real
 
     def __post_init__(self):
         slowest = positive("slowest", self.slowest)
         stored(self, slowest=slowest, fastest=number("fastest", self.fastest, above=slowest))
 
     def __call__(self, t: ArrayLike) -> Values:
-        xp, t = times(t)
-        x = (self.fastest - self.slowest) * t
+        xp, at = times(t)
+        x = (self.fastest - self.slowest) * at
         near = x < 0.5  # there (1 - e^{-x})/x is 0/0 at 0 and its autograd cancels, so take the series
         series = xp.zeros_like(x)
         for n in range(14, -1, -1):
             series = 1.0 / math.factorial(n + 1) - xp.where(near, x, 0.5) * series
         far = xp.where(near, 0.5, x)
-        return (xp.exp(-self.slowest * t) * xp.where(near, series, -xp.expm1(-far) / far))[()]
+        return (xp.exp(-self.slowest * at) * xp.where(near, series, -xp.expm1(-far) / far))[()]
 
     def tail(self, t: ArrayLike) -> Reals:
         """Return int_t^inf rho, by Gauss-Legendre quadrature over log w.
@@ -339,8 +347,8 @@ class ExponentialMixture(Nonnegative):
             ValueError: on t < 0.
         """
         # (E1(at) - E1(bt)) / (b - a), which cancels near t = 0 and for b near a
-        a, b, t = self.slowest, self.fastest, _real(t)
-        return np.exp(-a * t) * _damped_integral(a * t, 0.0, math.log1p((b - a) / a)) / (b - a)
+        a, b, at = self.slowest, self.fastest, _real(t)
+        return np.exp(-a * at) * _damped_integral(a * at, 0.0, math.log1p((b - a) / a)) / (b - a)
 
     def laplace(self, s: ArrayLike) -> Reals:
         width = self.fastest - self.slowest
@@ -367,15 +375,15 @@ class Polynomial(Nonnegative):
     2.0
     """
 
-    exponent: Number
-    scale: Number = 1.0
+    exponent: Real
+    scale: Real = 1.0
 
     def __post_init__(self):
         stored(self, exponent=positive("exponent", self.exponent), scale=positive("scale", self.scale))
 
     def __call__(self, t: ArrayLike) -> Values:
-        xp, t = times(t)
-        return xp.exp(-self.exponent * xp.log1p(self.scale * t))
+        xp, at = times(t)
+        return xp.exp(-self.exponent * xp.log1p(self.scale * at))
 
     def tail(self, t: ArrayLike) -> Reals:
         """Return int_t^inf rho = (1 + scale t)^{1 - exponent} / (scale (exponent - 1)).
@@ -400,19 +408,19 @@ class Polynomial(Nonnegative):
     def laplace(self, s: ArrayLike) -> Reals:
         # (1/c) U(1, 2-p, s/c) with U as an integral: scipy.special.hyperu is off by 1e-7 near s = 10 c, and
         # wholly wrong for p = 2 near s = 0
-        s, q = _real(s, "s"), self.exponent - 1.0
-        at_zero = self.tail(0.0) if (s == 0).any() else 0.0
-        integral = _damped_integral(s / self.scale, q, 40.0 / q if q > 0 else math.inf) / self.scale
-        return np.where(s == 0, at_zero, integral)[()]
+        x, q = _real(s, "s"), self.exponent - 1.0
+        at_zero = self.tail(0.0) if (x == 0).any() else 0.0
+        integral = _damped_integral(x / self.scale, q, 40.0 / q if q > 0 else math.inf) / self.scale
+        return np.where(x == 0, at_zero, integral)[()]
 
-    def features(self, horizon: Number = math.inf) -> Float[np.ndarray, " n"]:
+    def features(self, horizon: Real = math.inf) -> Float[np.ndarray, " n"]:
         if self.exponent > 1:
             return areas.octaves(self.tail)
         first = 1e-6 / self.scale
         return areas.dyadic(first, max(first, min(horizon, areas.FARTHEST)))
 
 
-def _airy(x: Reals, derivative: int = 0) -> Reals:
+def _airy(x: Any, derivative: int = 0) -> Any:
     return special.airy(np.minimum(x, 110.0))[derivative]  # 0 beyond, where scipy ends up at NaN
 
 
@@ -431,7 +439,7 @@ class _AiryFunction(torch.autograd.Function):
         return grad * (x * _AiryFunction.apply(x, 0) if ctx.derivative else _AiryFunction.apply(x, 1)), None
 
 
-def _airy_tail(x: Reals) -> Reals:
+def _airy_tail(x: Any) -> Any:
     # int_x^inf Ai by Gauss-Legendre on panels so short that Ai is a polynomial to rounding;
     # scipy.special.itairy is off by 1e-7 at -6 and by 2.6 at 9.25
     x = np.minimum(x, 110.0)
@@ -470,7 +478,7 @@ class Airy(Closed):
     (False, True, True)
     """
 
-    shift: Number
+    shift: Real
 
     def __post_init__(self):
         if number("shift", self.shift) > 1000.0:
@@ -488,8 +496,8 @@ class Airy(Closed):
         return zeros[zeros > 0]
 
     def __call__(self, t: ArrayLike) -> Values:
-        xp, t = times(t)
-        return _AiryFunction.apply(t - self.shift, 0) if xp is torch else _airy(t - self.shift)
+        xp, at = times(t)
+        return _AiryFunction.apply(at - self.shift, 0) if xp is torch else _airy(at - self.shift)
 
     def l1_norm(self, horizon: Number = math.inf) -> float:
         # the zeros of Ai are its sign changes
@@ -504,7 +512,7 @@ class Airy(Closed):
         """
         return _airy_tail(_real(t) - self.shift)[()]
 
-    def features(self, horizon: Number = math.inf) -> Float[np.ndarray, " n"]:
+    def features(self, horizon: Real = math.inf) -> Float[np.ndarray, " n"]:
         """Return evenly spaced times until 16 past the shift, about 30 in the shortest half turn."""
         return np.arange(0.0, max(self.shift, 0.0) + 16.0, 0.1 / math.sqrt(1.0 + max(self.shift, 0.0)))
 
@@ -529,15 +537,15 @@ class Bump(Nonnegative):
     (array([1.]), array([5.]), array([1.]))
     """
 
-    center: Number
-    width: Number
+    center: Real
+    width: Real
 
     def __post_init__(self):
         stored(self, center=number("center", self.center), width=positive("width", self.width))
 
     def __call__(self, t: ArrayLike) -> Values:
-        xp, t = times(t)
-        return xp.exp(-0.5 * ((t - self.center) / self.width) ** 2)
+        xp, at = times(t)
+        return xp.exp(-0.5 * ((at - self.center) / self.width) ** 2)
 
     def tail(self, t: ArrayLike) -> Reals:
         """Return int_t^inf rho = sqrt(pi / 2) width erfc((t - center) / (sqrt(2) width)).
@@ -549,14 +557,14 @@ class Bump(Nonnegative):
         return math.sqrt(math.pi / 2) * self.width * special.erfc(x)
 
     def laplace(self, s: ArrayLike) -> Reals:
-        s, c, w = _real(s, "s"), self.center, self.width
-        z = (w * s - c / w) / math.sqrt(2)
+        x, c, w = _real(s, "s"), self.center, self.width
+        z = (w * x - c / w) / math.sqrt(2)
         # erfcx overflows on the left, e^{s(sw^2/2 - c)} on the right
-        left = np.exp(np.minimum(s * (s * w**2 / 2 - c), 0.0)) * special.erfc(z)
+        left = np.exp(np.minimum(x * (x * w**2 / 2 - c), 0.0)) * special.erfc(z)
         right = math.exp(-0.5 * (c / w) ** 2) * special.erfcx(np.maximum(z, 0.0))
         return (math.sqrt(math.pi / 2) * w * np.where(z < 0, left, right))[()]
 
-    def features(self, horizon: Number = math.inf) -> Float[np.ndarray, " n"]:
+    def features(self, horizon: Real = math.inf) -> Float[np.ndarray, " n"]:
         """Return 0 and 577 times within nine widths of the peak, those of them that are > 0."""
         points = np.append(0.0, self.center + self.width * np.linspace(-9.0, 9.0, 577))
         return points[points >= 0]
@@ -587,7 +595,7 @@ class Shifted(Closed):
     """
 
     kernel: KernelLike
-    delay: Number
+    delay: Real
 
     def __post_init__(self):
         stored(self, kernel=complete(self.kernel), delay=number("delay", self.delay, at_least=0.0))
@@ -598,9 +606,9 @@ class Shifted(Closed):
         return self.kernel.nonnegative
 
     def __call__(self, t: ArrayLike) -> Values:
-        xp, t = times(t)
-        values = self.kernel(xp.where(t >= self.delay, t - self.delay, 0.0))
-        return xp.where(t >= self.delay, values, 0.0)[()]
+        xp, at = times(t)
+        values = self.kernel(xp.where(at >= self.delay, at - self.delay, 0.0))
+        return xp.where(at >= self.delay, values, 0.0)[()]
 
     def l1_norm(self, horizon: Number = math.inf) -> float:
         left = span("horizon", horizon) - self.delay
@@ -620,7 +628,7 @@ class Shifted(Closed):
     def laplace(self, s: ArrayLike) -> Reals:
         return np.exp(-self.delay * _real(s, "s")) * self.kernel.laplace(s)
 
-    def features(self, horizon: Number = math.inf) -> Float[np.ndarray, " n"]:
+    def features(self, horizon: Real = math.inf) -> Float[np.ndarray, " n"]:
         """Return 0 and the times of the kernel, later by the delay."""
         left = horizon - self.delay
         return np.append(0.0, self.delay + (self.kernel.features(left) if left > 0 else np.zeros(1)))
@@ -701,7 +709,7 @@ class Sum(Closed):
     def laplace(self, s: ArrayLike) -> Reals:
         return self._weighted(lambda k: k.laplace(s))
 
-    def features(self, horizon: Number = math.inf) -> Float[np.ndarray, " n"]:
+    def features(self, horizon: Real = math.inf) -> Float[np.ndarray, " n"]:
         """Return the times of all kernels together."""
         return np.unique(np.concatenate([k.features(horizon) for k in self.kernels]))
 
@@ -722,8 +730,8 @@ class Sum(Closed):
         return self._terms(1)
 
     def _terms(self, kind: int) -> tuple | None:
-        found = [terms(k) for k in self.kernels]
-        if any(of is None for of in found):
+        found = [of for k in self.kernels if (of := terms(k)) is not None]
+        if len(found) < len(self.kernels):
             return None
         rows = [(w * of[kind][0], *of[kind][1:]) for w, of in zip(self.weights, found, strict=True)]
         return tuple(np.concatenate(row) for row in zip(*rows, strict=True))
@@ -760,14 +768,14 @@ class Custom(Combinable):
         self,
         function: Function,
         *,
-        nonnegative: Any = None,
-        tail: Function | None = None,
-        integral: Function | None = None,
-        l1_norm: Function | None = None,
-        laplace: Function | None = None,
-        features: Function | None = None,
-        modes: Function | None = None,
-        gaussians: Function | None = None,
+        nonnegative: Flag = None,
+        tail: Function = None,
+        integral: Function = None,
+        l1_norm: Function = None,
+        laplace: Function = None,
+        features: Function = None,
+        modes: Function = None,
+        gaussians: Function = None,
     ):
         closed = (tail, integral, l1_norm, laplace, features, modes, gaussians)
         for name, value in zip(_DECLARED[1:], closed, strict=True):
@@ -790,19 +798,19 @@ class Custom(Combinable):
         return bool(self._closed.get("nonnegative", False))
 
     def __call__(self, t: ArrayLike) -> Values:
-        xp, t = times(t)
-        row = t.reshape(-1)
+        xp, at = times(t)
+        row = at.reshape(-1)
         values = self.function(row)
         if xp is torch:
             if not isinstance(values, torch.Tensor) or values.shape != row.shape:
                 raise ValueError(
                     f"expected a tensor of shape {tuple(row.shape)} from {self.function!r}, got {values!r}"
                 )
-            return values.reshape(t.shape)
+            return values.reshape(at.shape)
         values = np.asarray(values)
         if values.shape != row.shape or values.dtype.kind not in "iuf":
             raise ValueError(f"expected real values of shape {row.shape} from {self.function!r}, got {values!r}")
-        return values.astype(float).reshape(t.shape)[()]
+        return values.astype(float).reshape(at.shape)[()]
 
     def tail(self, t: ArrayLike) -> Reals:
         """Return int_t^inf rho.
@@ -858,7 +866,7 @@ class Custom(Combinable):
             return np.asarray(self._closed["laplace"](s), dtype=float)[()]
         return areas.laplace(self, s, self._declared_features(math.inf))
 
-    def features(self, horizon: Number = math.inf) -> Float[np.ndarray, " n"]:
+    def features(self, horizon: Real = math.inf) -> Float[np.ndarray, " n"]:
         """Return times between neighbours of which rho turns at most once.
 
         Raises:
