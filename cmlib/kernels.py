@@ -79,6 +79,7 @@ class Kernel(Protocol):
         Raises:
             ValueError: on t < 0, or what is no real numbers; from a Custom, on values of another shape.
         """
+        ...
 
 
 _COMPLETE = ("nonnegative", "antiderivative", "integral", "tail", "l1_norm", "laplace", "features", "scaled")
