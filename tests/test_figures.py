@@ -14,6 +14,7 @@ import torch
 mpl.use("Agg")
 import matplotlib.pyplot as plt  # after the choice of a backend without windows
 
+from cmlib import chapter
 from cmlib.chapter import figures
 
 
@@ -112,7 +113,7 @@ def movable(name="B-F1.x", fig=None, **change):
     fig, plain, log = fig or two_panels()
     across = np.sqrt(VALUES)[:, None] * TIMES, HEIGHTS
     arguments = {"frames": {plain: HEIGHTS, log: across}, "values": VALUES, "label": r"memory $1/\omega$"}
-    return figures.movable(fig, name, **(arguments | {"alt": "curves move", "default": 3} | change))
+    return chapter.movable(fig, name, **(arguments | {"alt": "curves move", "default": 3} | change))
 
 
 def frames_of(figure):
@@ -186,7 +187,7 @@ def test_movable_figure_of_25_frames_of_three_lines_stays_small():
         fig, ax = plt.subplots()
         lines = ax.plot(t, np.cos(np.outer(t, [1, 2, 3])))
     frames = {line: np.cos(k * t - memory[:, None]) for k, line in enumerate(lines, start=1)}
-    assert len(figures.movable(fig, "a", frames, memory, label="phase", alt="waves").fragment.encode()) < 250_000
+    assert len(chapter.movable(fig, "a", frames, memory, label="phase", alt="waves").fragment.encode()) < 250_000
 
 
 def test_words_of_a_movable_figure_move_with_it():
