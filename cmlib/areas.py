@@ -44,12 +44,12 @@ class Cells:
     error: float
     start: float
 
-    def integral(self, t: np.ndarray) -> np.ndarray:
+    def integral(self, t: Any) -> Any:
         """Return int_0^t rho."""
         cell, part, whole = self._split(t)
         return np.append(0.0, np.cumsum(whole))[cell] + part
 
-    def tail(self, t: np.ndarray) -> np.ndarray:
+    def tail(self, t: Any) -> Any:
         """Return int_t^inf rho, summed from its end so that rounding shrinks with it."""
         cell, part, whole = self._split(t)
         return np.append(np.cumsum(whole[::-1])[::-1], 0.0)[cell] - part
@@ -65,7 +65,7 @@ class Cells:
         nodes = edges[:-1, None] + np.diff(edges)[:, None] * (1 + _NODES) / 2
         return np.unique(np.append(0.0, nodes))
 
-    def _split(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _split(self, t: Any) -> tuple[Any, Any, np.ndarray]:
         # the cell of each time, the integral over it up to that time, and those over every cell
         if not self.error <= ACCEPTED * self.areas.sum():
             raise ValueError(
@@ -239,8 +239,10 @@ def up_to(horizon: float, grid: np.ndarray) -> np.ndarray:
 
 
 def laplace(rho: Any, s: Any, features: Any = ()) -> Any:
-    """Return int_0^inf e^{-st} rho(t) dt for every s >= 0, by quadrature."""
-    values = [
-        resolved(lambda t, s=s: np.exp(-s * t) * rho(t), features=features).tail(np.zeros(1)) for s in np.ravel(s)
-    ]
-    return np.reshape(values, np.shape(s))[()]
+    """Return int_0^inf e^{-st} rho(t) dt of a complete kernel, s >= 0, by quadrature where s > 0."""
+
+    def transform(s: float) -> float:
+        cells = resolved(lambda t: np.exp(-s * t) * rho(t), features=features) if s > 0 else rho
+        return float(cells.tail(np.array(0.0)))
+
+    return np.reshape([transform(each) for each in np.ravel(s)], np.shape(s))[()]

@@ -35,6 +35,19 @@ class ExponentialSum(Closed):
     Args:
         rates: (m,), real part > 0, per unit of time.
         weights: (m,), in units of the kernel.
+
+    Raises:
+        ValueError: unless both are finite, of one shape and in conjugate pairs, and rates have real parts > 0.
+
+    >>> s = cmlib.ExponentialSum([1.0 + 2j, 1.0 - 2j], [0.5, 0.5])  # e^{-t} cos 2t
+    >>> [round(float(v), 3) for v in (s(np.pi), s.tail(0.0), s.laplace(1.0))]
+    [0.043, 0.2, 0.25]
+    >>> s.nonnegative, s.modes()[1].tolist(), s.features(10.0).size >= 1000
+    (False, [(1+2j), (1-2j)], True)
+    >>> round(s.l1_error(lambda t: np.exp(-t) * np.cos(2 * t)), 6)
+    0.0
+    >>> s.realization()[0].tolist()  # W of the network whose kernel it is
+    [[-1.0, 2.0], [-2.0, -1.0]]
     """
 
     rates: Array
@@ -46,8 +59,8 @@ class ExponentialSum(Closed):
             raise ValueError(
                 f"expected rates and weights of one shape (m,), got {self.rates.shape} and {self.weights.shape}"
             )
-        if not (np.isfinite(self.rates).all() and np.isfinite(self.weights).all()):
-            raise ValueError("expected finite rates and weights, got NaN or infinity")
+        if any(x.dtype.kind not in "iufc" or not np.isfinite(x).all() for x in (self.rates, self.weights)):
+            raise ValueError(f"expected finite rates and weights, got {self.rates} and {self.weights}")
         by_rate = dict(zip(self.rates.tolist(), self.weights.tolist(), strict=True))
         lone = [
             r
@@ -61,6 +74,7 @@ class ExponentialSum(Closed):
 
     @property
     def nonnegative(self) -> bool:
+        """Whether all rates are real and no weight is negative."""
         return bool(np.isrealobj(self.rates) and (self.weights >= 0).all())
 
     def __call__(self, t: ArrayLike) -> Values:
@@ -73,11 +87,19 @@ class ExponentialSum(Closed):
         return self._sum(self.weights, at)
 
     def tail(self, t: ArrayLike) -> Reals:
-        """Return int_t^inf s, signed."""
+        """Return int_t^inf s, signed.
+
+        Raises:
+            ValueError: on t < 0.
+        """
         return self._sum(self.weights / self.rates, checked_times(t)[1])
 
     def features(self, horizon: float = np.inf) -> Float[np.ndarray, " time"]:
-        """Return 64 times an octave, and eight for each half turn of an oscillation until 1e-7 of it is left."""
+        """Return 64 times an octave, and eight for each half turn of an oscillation until 1e-7 of it is left.
+
+        Raises:
+            ValueError: where an oscillation takes more than 25,000 periods to decay.
+        """
         points, turning = octaves(self.tail), self.rates[self.rates.imag != 0]
         if not len(turning):
             return points
@@ -88,14 +110,22 @@ class ExponentialSum(Closed):
         return np.union1d(points, np.linspace(0.0, end, max(int(n), 1000)))
 
     def modes(self) -> tuple:
+        """Return (weights, rates)."""
         return self.weights, self.rates
 
     def laplace(self, s: ArrayLike) -> Reals:
-        """Return int_0^inf e^{-st} s(t) dt."""
+        """Return int_0^inf e^{-st} s(t) dt.
+
+        Raises:
+            ValueError: on s < 0.
+        """
         return (self.weights / (checked_times(s, "s")[1][..., None] + self.rates)).sum(-1).real[()]
 
     def l1_error(self, kernel: KernelLike, horizon: Number = np.inf) -> float:
         """Return int_0^horizon |s - kernel|: the operator distance of the two functionals.
+
+        Raises:
+            ValueError: unless kernel is one, horizon > 0 and the integral exists.
 
         Reference: wang2024inverse, eq. (3)
         """
@@ -155,6 +185,12 @@ def exponential_sum(
             each other, a kernel that is 0 on what counts, or one that is not integrable where all times do.
 
     Reference: wang2024inverse, Fig. 1; kung1978new; golub1973differentiation
+
+    >>> kernel = kernels.Polynomial(2.0)
+    >>> [round(cmlib.exponential_sum(kernel, m).l1_error(kernel), 4) for m in (1, 2, 4)]
+    [0.3067, 0.1096, 0.0191]
+    >>> cmlib.exponential_sum(kernels.Polynomial(0.5), 4, horizon=10.0).rates.shape  # where it is not integrable
+    (4,)
     """
     kernel, m = complete(kernel), count("m", m)
     margin = None if margin is None else positive("margin", margin)
@@ -219,7 +255,17 @@ def balanced_truncation(kernel: KernelLike, m: Number) -> ExponentialSum:
         kernel: the memory kernel.
         m: number of modes, >= 1; fewer come back where s_m is below rounding error.
 
+    Raises:
+        ValueError: for m < 1, or a kernel that is constant or not integrable.
+
     Reference: glover1984optimal, Sec. 9
+
+    >>> kernel = kernels.Polynomial(2.0)
+    >>> cut = kernel - cmlib.balanced_truncation(kernel, 2)
+    >>> round(float(cut.laplace(0.0)), 6)  # its H_inf norm
+    0.056959
+    >>> round(float(2 * cmlib.hankel_singular_values(kernel, 50)[2:].sum()), 6)
+    0.056959
     """
     return ExponentialSum(*converged(complete(kernel)).truncated(count("m", m)))
 

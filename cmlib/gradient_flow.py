@@ -25,6 +25,14 @@ class KernelLoss:
         ValueError: for any other kernel; from each call, unless rates are positive and shapes agree.
 
     Reference: li2022approximation, eq. (102)
+
+    >>> loss = cmlib.KernelLoss(kernels.Exponential(1.0))
+    >>> loss([2.0], [1.0])  # of e^{-t}: 1/2
+    0.5
+    >>> loss.gradient([2.0], [1.0]).tolist()
+    [1.0, -1.0]
+    >>> loss.hessian([2.0], [1.0]).tolist()
+    [[1.0, -1.5], [-1.5, 3.0]]
     """
 
     kernel: KernelLike
@@ -42,19 +50,31 @@ class KernelLoss:
         stored(self, kernel=kernel, _weights=np.real(modes[0]), _rates=np.real(modes[1]), _bumps=bumps)
 
     def __call__(self, weights: ArrayLike, rates: ArrayLike) -> float:
-        """Return J."""
+        """Return J.
+
+        Raises:
+            ValueError: unless weights and rates are finite, of one shape (m,), and rates > 0.
+        """
         a, w = _checked(weights, rates)
         a, w = np.append(a, -self._weights), np.append(w, self._rates)
         squares = sum(p * q * _overlap(b, c) for p, b in self._bumps for q, c in self._bumps)
         return float(a @ (1 / (w[:, None] + w)) @ a - 2 * a @ self._moment(0, w) + squares)
 
     def gradient(self, weights: ArrayLike, rates: ArrayLike) -> Float[np.ndarray, " m_and_m"]:
-        """Return dJ/da followed by dJ/dw."""
+        """Return dJ/da followed by dJ/dw.
+
+        Raises:
+            ValueError: unless weights and rates are finite, of one shape (m,), and rates > 0.
+        """
         a, w = _checked(weights, rates)
         return np.append(2 * self._residual(0, a, w), -2 * a * self._residual(1, a, w))
 
     def hessian(self, weights: ArrayLike, rates: ArrayLike) -> Float[np.ndarray, "m_and_m m_and_m"]:
-        """Return the second derivatives, in the order of the gradient."""
+        """Return the second derivatives, in the order of the gradient.
+
+        Raises:
+            ValueError: unless weights and rates are finite, of one shape (m,), and rates > 0.
+        """
         a, w = _checked(weights, rates)
         total = w[:, None] + w
         by_both = -2 * a / total**2 - 2 * np.diag(self._residual(1, a, w))
@@ -108,6 +128,13 @@ class GradientFlow:
         rates: (n, m) w at these times.
         losses: (n,) J at these times.
         at: tau -> (2m,) or (2m, n), a followed by w, between the steps.
+        loss: J.
+
+    >>> flow = cmlib.gradient_flow(kernels.Exponential(1.0), [0.5], [1.0], t_max=20.0)
+    >>> flow.weights.shape == flow.rates.shape == (len(flow.t), 1)
+    True
+    >>> round(flow.hitting_time(0.1), 3), flow.hitting_time(1.0)  # J is 1/8 at first
+    (0.71, inf)
     """
 
     t: Float[np.ndarray, " n"]
@@ -123,6 +150,9 @@ class GradientFlow:
         Args:
             delta: how far, > 0.
             of: "loss" or "parameters".
+
+        Raises:
+            ValueError: unless delta > 0, or for another `of`.
 
         Reference: li2022approximation, Thm 20
         """
@@ -155,7 +185,15 @@ def gradient_flow(
         t_max: end, > 0.
         rtol: error allowed to each step, relative; the absolute one is 1e-3 of it.
 
+    Raises:
+        ValueError: for any other kernel, a start of other shapes or with rates <= 0, or t_max or rtol <= 0.
+        RuntimeError: where the solver cannot go on.
+
     Reference: li2022approximation, Thm 20; hairer1996solving
+
+    >>> flow = cmlib.gradient_flow(kernels.Exponential(1.0), [0.5], [2.0], t_max=1e3)
+    >>> flow.weights[-1].round(3).tolist(), flow.rates[-1].round(3).tolist()  # it comes to the kernel
+    ([1.0], [1.0])
     """
     loss = KernelLoss(kernel)
     a, w = _checked(weights0, rates0)

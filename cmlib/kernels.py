@@ -1,13 +1,7 @@
 """Memory kernels rho(t) on t >= 0: what counts as one, a family with closed forms, and + - * among them.
 
-Any callable that maps an array of times to as many values is a kernel. What it lacks is found by quadrature; what it
-declares as attributes is believed, and used in place of that. `complete` gives every kernel all of them:
-
-- `nonnegative`: True only if rho never is negative.
-- `tail(t)`: int_t^inf rho, signed. `integral(t)`: int_0^t rho, for kernels that have no tail.
-- `l1_norm()`: int_0^inf |rho|. `laplace(s)`: int_0^inf e^{-st} rho(t) dt for real s >= 0.
-- `features(horizon)`: increasing times that sampling must not miss: jumps, peaks narrower than 1 % of their time.
-- `modes()` -> (weights, rates) and `gaussians()` -> (heights, centers, widths): all that rho is the sum of.
+Any callable that maps an array of times to as many values is a kernel; what else it may declare stands under `Kernel`.
+`complete` gives every kernel all of that.
 
 Times are in the units of the model's own time. Times below 0, be it by rounding, raise a ValueError.
 """
@@ -24,7 +18,21 @@ from jaxtyping import Float
 from scipy import special
 
 from cmlib import areas
-from cmlib.arguments import ArrayLike, Number, Real, number, positive, span, stored, times
+from cmlib.arguments import ArrayLike, Number, Real, number, positive, real_array, span, stored, times
+
+__all__ = [
+    "Kernel",
+    "Exponential",
+    "ExponentialMixture",
+    "Polynomial",
+    "Airy",
+    "Bump",
+    "Shifted",
+    "Sum",
+    "Custom",
+    "l1_distance",
+    "l2_distance",
+]
 
 KernelLike = Any  # must be a Kernel
 Values = Float[np.ndarray, "..."] | Float[torch.Tensor, "..."] | float
@@ -40,15 +48,37 @@ else:
 
 @runtime_checkable
 class Kernel(Protocol):
-    """A memory kernel rho: [0, inf) -> R. What else a kernel may declare stands at the head of this module.
+    """A memory kernel rho: [0, inf) -> R: any callable that maps an array of times to as many values.
 
-    Every callable passes `isinstance`; whether it is a kernel `complete` finds out.
+    What it declares as attributes is believed, and the rest is found by quadrature. The kernels of this module have all
+    of it, the last line where rho is such a sum, and add, subtract and scale. Every callable passes `isinstance`;
+    `cmlib.testing.check_kernel` asks for more.
+
+    - `nonnegative`: True only if rho never is negative.
+    - `tail(t)`: int_t^inf rho, signed. `integral(t)`: int_0^t rho, for kernels that have no tail.
+    - `l1_norm()`: int_0^inf |rho|. `laplace(s)`: int_0^inf e^{-st} rho(t) dt for real s >= 0.
+    - `features(horizon)`: increasing times that sampling must not miss: jumps, peaks narrower than 1 % of their time.
+    - `modes()` -> (weights, rates) and `gaussians()` -> (heights, centers, widths): all that rho is the sum of.
 
     Reference: li2021curse; wang2024inverse, eq. (3)
+
+    >>> rho = kernels.Exponential(0.5) + kernels.Bump(8.0, 1.0)
+    >>> rho.nonnegative, rho.modes(), [float(row[0]) for row in rho.gaussians()]
+    (True, (array([1.]), array([0.5])), [1.0, 8.0, 1.0])
+    >>> [round(float(v), 3) for v in (rho(2.0), rho.tail(2.0), rho.integral(2.0), rho.laplace(0.5), rho.l1_norm())]
+    [0.368, 3.242, 1.264, 1.052, 4.507]
+    >>> all(t in rho.features(100.0) for t in (7.0, 8.0, 9.0))  # times around the peak
+    True
+    >>> kernels.l1_distance(lambda t: np.exp(-t / 2), kernels.Exponential(0.5)) < 1e-10  # a function is a kernel, too
+    True
     """
 
     def __call__(self, t: ArrayLike) -> Values:
-        """Return rho(t), as float64 numpy for numpy, and as torch of the same dtype and device for torch."""
+        """Return rho(t), as float64 numpy for numpy, and as torch of the same dtype and device for torch.
+
+        Raises:
+            ValueError: on t < 0, or what is no real numbers; from a Custom, on values of another shape.
+        """
         ...
 
 
@@ -65,6 +95,10 @@ def complete(kernel: KernelLike, name: str = "kernel") -> Any:
 
     Raises:
         ValueError: unless two times become two real values.
+
+    >>> complete = kernels.complete(lambda t: np.exp(-2 * t))
+    >>> round(complete.l1_norm(), 6)
+    0.5
     """
     if all(hasattr(type(kernel), method) for method in _COMPLETE):
         return kernel
@@ -85,6 +119,12 @@ def terms(kernel: KernelLike) -> tuple | None:
     """Return ((weights, rates), (heights, centers, widths)) of a sum of modes and Gaussians, as arrays; else None.
 
     rho(t) = Re sum_k weights_k e^{-rates_k t} + sum_k heights_k exp(-(t - centers_k)^2 / (2 widths_k^2))
+
+    Raises:
+        ValueError: where a kernel declares other than arrays of one shape.
+
+    >>> kernels.terms(kernels.Exponential(2.0))[0], kernels.terms(kernels.Polynomial(2.0))
+    ((array([1.]), array([2.])), None)
     """
     found = [declared() if (declared := getattr(kernel, name, None)) else None for name in ("modes", "gaussians")]
     if found == [None, None]:
@@ -97,11 +137,19 @@ def _rows(name: str, rows: Any, n: int) -> tuple:
     rows = tuple(np.asarray(row) for row in rows)
     if len(rows) != n or any(row.shape != rows[0].shape or row.ndim != 1 for row in rows):
         raise ValueError(f"expected {name}() to return {n} arrays of one shape (n,), got {rows}")
+    if not all(np.isfinite(row).all() for row in rows) or (rows[-1].real <= 0).any():  # rates, or widths
+        raise ValueError(f"expected {name}() to return finite numbers, the last ones positive, got {rows}")
     return rows
 
 
 class Combinable:
-    """Kernels as a vector space: a + b, a - b, -a and 2 * a are Sums of any kernels."""
+    """Kernels as a vector space: a + b, a - b, -a and 2 * a are Sums of any kernels.
+
+    >>> kernels.Exponential(1.0) - 2 * kernels.Polynomial(2.0)
+    Sum(kernels=(Exponential(rate=1.0), Polynomial(exponent=2.0, scale=1.0)), weights=(1.0, -2.0))
+    >>> kernels.Exponential(1.0).scaled()
+    ((1.0, Exponential(rate=1.0)),)
+    """
 
     __array_ufunc__ = None  # numpy's numbers leave the product to __rmul__
 
@@ -137,24 +185,46 @@ def _sum(scaled: Any) -> "Sum":
 
 
 class Closed(Combinable):
-    """What follows from a closed `tail` and from `features`."""
+    """What follows from a closed `tail` and from `features`.
+
+    >>> rho = kernels.Polynomial(2.0)  # its tail is 1 / (1 + t)
+    >>> values = rho.antiderivative(1.0), rho.integral(1.0), rho.l1_norm(horizon=3.0), rho.laplace(0.0)
+    >>> [round(float(v), 6) for v in values]
+    [-0.5, 0.5, 0.75, 1.0]
+    """
 
     tail: Callable[[Any], Any]
 
     def antiderivative(self, t: ArrayLike) -> Reals:
-        """Return some F with F' = rho, the one with the smallest rounding errors; t may be inf."""
+        """Return some F with F' = rho, the one with the smallest rounding errors; t may be inf.
+
+        Raises:
+            ValueError: on t < 0, or where no integral of rho up to t exists.
+        """
         return -self.tail(t)
 
     def integral(self, t: ArrayLike) -> Reals:
-        """Return int_0^t rho."""
+        """Return int_0^t rho; t may be inf.
+
+        Raises:
+            ValueError: on t < 0, or where the integral does not exist.
+        """
         return self.antiderivative(t) - self.antiderivative(0.0)
 
     def l1_norm(self, horizon: Number = math.inf) -> float:
-        """Return int_0^horizon |rho|."""
+        """Return int_0^horizon |rho|.
+
+        Raises:
+            ValueError: unless horizon > 0 and the integral exists.
+        """
         return areas.area(self, span("horizon", horizon))
 
     def laplace(self, s: ArrayLike) -> Reals:
-        """Return int_0^inf e^{-st} rho(t) dt, by quadrature."""
+        """Return int_0^inf e^{-st} rho(t) dt, by quadrature where no closed form is known.
+
+        Raises:
+            ValueError: on s < 0, or where the integral does not exist.
+        """
         return areas.laplace(self, _real(s, "s"))
 
 
@@ -175,17 +245,22 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(80)
 
 
 class Nonnegative(Closed):
-    """A kernel whose area is its integral, and which 64 times an octave show."""
+    """A kernel whose area is its integral, and which 64 times an octave show.
+
+    >>> times = kernels.Exponential(1.0).features()  # past the second, one is 2^(1/64) times the one before
+    >>> float(times[0]), bool(np.allclose(times[2:] / times[1:-1], 2 ** (1 / 64)))
+    (0.0, True)
+    """
 
     nonnegative: ClassVar[bool] = True
 
     def l1_norm(self, horizon: Number = math.inf) -> float:
-        """Return int_0^horizon rho."""
         if (horizon := span("horizon", horizon)) == math.inf:
             return float(self.tail(0.0))
         return float(self.integral(horizon))
 
     def features(self, horizon: Real = math.inf) -> Float[np.ndarray, " n"]:
+        """Return increasing times between neighbours of which rho is smooth."""
         return areas.octaves(self.tail)
 
 
@@ -196,7 +271,16 @@ class Exponential(Nonnegative):
     Args:
         rate: decay rate, > 0, per unit of time.
 
+    Raises:
+        ValueError: unless rate > 0.
+
     Reference: wang2024inverse, Fig. 1a
+
+    >>> rho = kernels.Exponential(0.5)
+    >>> [round(float(v), 3) for v in (rho(2.0), rho.tail(2.0), rho.l1_norm())]
+    [0.368, 0.736, 2.0]
+    >>> rho.modes()
+    (array([1.]), array([0.5]))
     """
 
     rate: Real
@@ -209,12 +293,18 @@ class Exponential(Nonnegative):
         return xp.exp(-self.rate * at)
 
     def tail(self, t: ArrayLike) -> Reals:
+        """Return int_t^inf rho = e^{-rate t} / rate.
+
+        Raises:
+            ValueError: on t < 0.
+        """
         return np.exp(-self.rate * _real(t)) / self.rate
 
     def laplace(self, s: ArrayLike) -> Reals:
         return 1.0 / (_real(s, "s") + self.rate)
 
     def modes(self) -> tuple:
+        """Return (weights, rates), of one mode."""
         return np.ones(1), np.array([self.rate])
 
 
@@ -225,6 +315,13 @@ class ExponentialMixture(Nonnegative):
     Args:
         slowest: smallest rate a, > 0, per unit of time.
         fastest: largest rate b, > a, per unit of time.
+
+    Raises:
+        ValueError: unless 0 < slowest < fastest.
+
+    >>> rho = kernels.ExponentialMixture(1.0, 3.0)
+    >>> [round(float(v), 3) for v in (rho(1.0), rho.tail(0.0))]  # (e^{-1} - e^{-3}) / 2, log(3) / 2
+    [0.159, 0.549]
     """
 
     slowest: Real
@@ -245,6 +342,11 @@ class ExponentialMixture(Nonnegative):
         return (xp.exp(-self.slowest * at) * xp.where(near, series, -xp.expm1(-far) / far))[()]
 
     def tail(self, t: ArrayLike) -> Reals:
+        """Return int_t^inf rho, by Gauss-Legendre quadrature over log w.
+
+        Raises:
+            ValueError: on t < 0.
+        """
         # (E1(at) - E1(bt)) / (b - a), which cancels near t = 0 and for b near a
         a, b, at = self.slowest, self.fastest, _real(t)
         return np.exp(-a * at) * _damped_integral(a * at, 0.0, math.log1p((b - a) / a)) / (b - a)
@@ -262,7 +364,16 @@ class Polynomial(Nonnegative):
         exponent: decay exponent p > 0. Up to 1 the memory is long: what needs all times raises, any horizon does not.
         scale: c > 0, per unit of time.
 
+    Raises:
+        ValueError: unless exponent > 0 and scale > 0.
+
     Reference: wang2024inverse, Fig. 1b
+
+    >>> rho = kernels.Polynomial(2.0)
+    >>> [round(float(v), 6) for v in (rho(1.0), rho.tail(1.0))]  # 1 / (1 + t)^2, 1 / (1 + t)
+    [0.25, 0.5]
+    >>> round(kernels.Polynomial(0.5).l1_norm(horizon=3.0), 6)  # 2 (sqrt(1 + t) - 1); up to inf it raises
+    2.0
     """
 
     exponent: Real
@@ -276,6 +387,11 @@ class Polynomial(Nonnegative):
         return xp.exp(-self.exponent * xp.log1p(self.scale * at))
 
     def tail(self, t: ArrayLike) -> Reals:
+        """Return int_t^inf rho = (1 + scale t)^{1 - exponent} / (scale (exponent - 1)).
+
+        Raises:
+            ValueError: on t < 0, or for an exponent <= 1.
+        """
         if self.exponent <= 1:
             raise ValueError(f"expected an exponent > 1 for an integral over all times, or horizon=, got {self!r}")
         q = self.exponent - 1.0
@@ -351,7 +467,16 @@ class Airy(Closed):
     Args:
         shift: time of the last peak, about; <= 1000, where Ai itself still is good to 1e-12.
 
+    Raises:
+        ValueError: unless shift is finite and <= 1000.
+
     Reference: li2021curse, Fig. 1
+
+    >>> rho = kernels.Airy(6.0)
+    >>> [round(float(v), 3) for v in (rho(6.0), rho.tail(6.0))]  # Ai(0), and 1/3 past it
+    [0.355, 0.333]
+    >>> rho.nonnegative, kernels.Airy(-1.0).nonnegative, float(rho.features()[-1]) > 20.0
+    (False, True, True)
     """
 
     shift: Real
@@ -363,6 +488,7 @@ class Airy(Closed):
 
     @property
     def nonnegative(self) -> bool:
+        """Whether no zero of Ai comes after t = 0."""
         return self._zeros().size == 0
 
     def _zeros(self) -> np.ndarray:
@@ -375,14 +501,20 @@ class Airy(Closed):
         return _AiryFunction.apply(at - self.shift, 0) if xp is torch else _airy(at - self.shift)
 
     def l1_norm(self, horizon: Number = math.inf) -> float:
-        """Return int_0^horizon |rho|, with the zeros of Ai as its sign changes."""
+        # the zeros of Ai are its sign changes
         zeros, horizon = self._zeros(), span("horizon", horizon)
         return areas.variation(self.tail, np.concatenate([[0.0], zeros[zeros < horizon], [horizon]]))
 
     def tail(self, t: ArrayLike) -> Reals:
+        """Return int_t^inf rho, by Gauss-Legendre quadrature of Ai.
+
+        Raises:
+            ValueError: on t < 0.
+        """
         return _airy_tail(_real(t) - self.shift)[()]
 
     def features(self, horizon: Real = math.inf) -> Float[np.ndarray, " n"]:
+        """Return evenly spaced times until 16 past the shift, about 30 in the shortest half turn."""
         return np.arange(0.0, max(self.shift, 0.0) + 16.0, 0.1 / math.sqrt(1.0 + max(self.shift, 0.0)))
 
 
@@ -394,7 +526,16 @@ class Bump(Nonnegative):
         center: time of the peak, finite.
         width: standard deviation, > 0, in units of time.
 
+    Raises:
+        ValueError: unless center is finite and width > 0.
+
     Reference: li2021curse, Thm 5.1
+
+    >>> rho = kernels.Bump(center=5.0, width=1.0)
+    >>> [round(float(v), 3) for v in (rho(5.0), rho.tail(5.0))]  # 1, sqrt(pi / 2)
+    [1.0, 1.253]
+    >>> rho.gaussians()
+    (array([1.]), array([5.]), array([1.]))
     """
 
     center: Real
@@ -408,6 +549,11 @@ class Bump(Nonnegative):
         return xp.exp(-0.5 * ((at - self.center) / self.width) ** 2)
 
     def tail(self, t: ArrayLike) -> Reals:
+        """Return int_t^inf rho = sqrt(pi / 2) width erfc((t - center) / (sqrt(2) width)).
+
+        Raises:
+            ValueError: on t < 0.
+        """
         x = (_real(t) - self.center) / (math.sqrt(2) * self.width)
         return math.sqrt(math.pi / 2) * self.width * special.erfc(x)
 
@@ -420,10 +566,12 @@ class Bump(Nonnegative):
         return (math.sqrt(math.pi / 2) * w * np.where(z < 0, left, right))[()]
 
     def features(self, horizon: Real = math.inf) -> Float[np.ndarray, " n"]:
+        """Return 0 and 577 times within nine widths of the peak, those of them that are > 0."""
         points = np.append(0.0, self.center + self.width * np.linspace(-9.0, 9.0, 577))
         return points[points >= 0]
 
     def gaussians(self) -> tuple:
+        """Return (heights, centers, widths), of one Gaussian."""
         return np.ones(1), np.array([self.center]), np.array([self.width])
 
 
@@ -435,7 +583,16 @@ class Shifted(Closed):
         kernel: any kernel.
         delay: >= 0, in units of time.
 
+    Raises:
+        ValueError: unless kernel is one and delay >= 0.
+
     Reference: li2021curse, Thm 5.1
+
+    >>> rho = kernels.Shifted(kernels.Exponential(1.0), 3.0)
+    >>> rho.nonnegative, rho([2.0, 4.0]).round(3).tolist(), round(float(rho.tail(4.0)), 3)
+    (True, [0.0, 0.368], 0.368)
+    >>> 3.0 in rho.features(10.0)  # where it jumps
+    True
     """
 
     kernel: KernelLike
@@ -446,6 +603,7 @@ class Shifted(Closed):
 
     @property
     def nonnegative(self) -> bool:
+        """Whether the kernel is known to be so."""
         return self.kernel.nonnegative
 
     def __call__(self, t: ArrayLike) -> Values:
@@ -454,11 +612,15 @@ class Shifted(Closed):
         return xp.where(at >= self.delay, values, 0.0)[()]
 
     def l1_norm(self, horizon: Number = math.inf) -> float:
-        """Return int_0^horizon |rho|."""
         left = span("horizon", horizon) - self.delay
         return self.kernel.l1_norm(left) if left > 0 else 0.0
 
     def tail(self, t: ArrayLike) -> Reals:
+        """Return int_t^inf rho, all of it for t <= delay.
+
+        Raises:
+            ValueError: on t < 0.
+        """
         return self.kernel.tail(self._since(t))
 
     def antiderivative(self, t: ArrayLike) -> Reals:
@@ -468,6 +630,7 @@ class Shifted(Closed):
         return np.exp(-self.delay * _real(s, "s")) * self.kernel.laplace(s)
 
     def features(self, horizon: Real = math.inf) -> Float[np.ndarray, " n"]:
+        """Return 0 and the times of the kernel, later by the delay."""
         left = horizon - self.delay
         return np.append(0.0, self.delay + (self.kernel.features(left) if left > 0 else np.zeros(1)))
 
@@ -485,6 +648,17 @@ class Sum(Closed):
     Args:
         kernels: any kernels, at least one.
         weights: one finite number for each kernel.
+
+    Raises:
+        ValueError: on no kernels, what is none, or weights that are not as many finite numbers.
+
+    >>> rho = kernels.Sum([kernels.Exponential(1.0), kernels.Exponential(2.0)], [1.0, -1.0])
+    >>> [round(float(v), 3) for v in (rho(0.0), rho.tail(0.0), rho.l1_norm())]
+    [0.0, 0.5, 0.5]
+    >>> rho.nonnegative, rho.modes(), rho.gaussians()[0].size  # it is >= 0, but that is not known
+    (False, (array([ 1., -1.]), array([1., 2.])), 0)
+    >>> bool(np.isin(rho.kernels[0].features(), rho.features()).all())
+    True
     """
 
     kernels: Any  # iterable of kernels, stored as a tuple
@@ -502,6 +676,7 @@ class Sum(Closed):
 
     @property
     def nonnegative(self) -> bool:
+        """Whether all kernels are known to be so, and no weight is negative."""
         return all(w >= 0 for w in self.weights) and all(k.nonnegative for k in self.kernels)
 
     def scaled(self) -> tuple:
@@ -514,12 +689,16 @@ class Sum(Closed):
         return self._weighted(lambda k: k(t))
 
     def l1_norm(self, horizon: Number = math.inf) -> float:
-        """Return int_0^horizon |rho|."""
         if all(k.nonnegative for k in self.kernels) and max(self.weights) * min(self.weights) >= 0:
             return abs(self._weighted(lambda k: k.l1_norm(horizon)))
         return super().l1_norm(horizon)
 
     def tail(self, t: ArrayLike) -> Reals:
+        """Return int_t^inf rho, the weighted sum of tails.
+
+        Raises:
+            ValueError: on t < 0, or where one of them does not exist.
+        """
         return self._weighted(lambda k: k.tail(t))
 
     def integral(self, t: ArrayLike) -> Reals:
@@ -532,12 +711,23 @@ class Sum(Closed):
         return self._weighted(lambda k: k.laplace(s))
 
     def features(self, horizon: Real = math.inf) -> Float[np.ndarray, " n"]:
+        """Return the times of all kernels together."""
         return np.unique(np.concatenate([k.features(horizon) for k in self.kernels]))
 
     def modes(self) -> tuple | None:
+        """Return (weights, rates) of all modes; None unless rho is a sum of modes and Gaussians alone.
+
+        Raises:
+            ValueError: where a kernel declares other than arrays of one shape.
+        """
         return self._terms(0)
 
     def gaussians(self) -> tuple | None:
+        """Return (heights, centers, widths) of all Gaussians; None unless rho is a sum of modes and Gaussians alone.
+
+        Raises:
+            ValueError: where a kernel declares other than arrays of one shape.
+        """
         return self._terms(1)
 
     def _terms(self, kind: int) -> tuple | None:
@@ -554,11 +744,22 @@ class Custom(Combinable):
 
     Args:
         function: times (n,) >= 0 -> values (n,), numpy for numpy; torch for torch where gradients are asked for.
-        nonnegative, tail, integral, l1_norm, laplace, features, modes, gaussians: as at the head of this module; each
-            is a function but the first, and None where it is not known.
+        nonnegative, tail, integral, l1_norm, laplace, features, modes, gaussians: as under `Kernel`; each is a function
+            but the first, and None where it is not known.
 
     Raises:
-        ValueError: from each integral, where 4 million samples do not resolve rho or the integral does not exist.
+        ValueError: on what is no function; from each integral, where 4 million samples do not resolve rho or the
+            integral does not exist.
+
+    >>> rho = kernels.Custom(lambda t: np.exp(-t) * np.cos(t))
+    >>> [round(float(v), 6) for v in (rho(0.0), rho.tail(0.0), rho.laplace(1.0))]  # (s + 1) / ((s + 1)^2 + 1)
+    [1.0, 0.5, 0.4]
+    >>> [round(float(v), 6) for v in (rho.integral(np.pi), rho.antiderivative(np.pi), rho.l1_norm(horizon=np.pi / 2))]
+    [0.521607, 0.521607, 0.60394]
+    >>> rho.nonnegative, rho.modes(), rho.gaussians(), rho.scaled() == ((1.0, rho),), len(rho.features(10.0)) > 30
+    (False, None, None, True, True)
+    >>> kernels.Custom(lambda t: (1 + t) ** -2.0, nonnegative=True, tail=lambda t: 1 / (1 + t)).l1_norm()  # exact
+    1.0
     """
 
     function: Callable
@@ -594,6 +795,7 @@ class Custom(Combinable):
 
     @property
     def nonnegative(self) -> bool:
+        """Whether it was declared to be so."""
         return bool(self._closed.get("nonnegative", False))
 
     def __call__(self, t: ArrayLike) -> Values:
@@ -612,7 +814,11 @@ class Custom(Combinable):
         return values.astype(float).reshape(at.shape)[()]
 
     def tail(self, t: ArrayLike) -> Reals:
-        """Return int_t^inf rho."""
+        """Return int_t^inf rho.
+
+        Raises:
+            ValueError: on t < 0, or where the integral does not exist.
+        """
         t = _real(t)
         if "tail" not in self._closed:
             return self._cells(math.inf).tail(t)[()]
@@ -620,7 +826,11 @@ class Custom(Combinable):
         return np.where(end, 0.0, self._closed["tail"](np.where(end, 0.0, t)))[()]
 
     def integral(self, t: ArrayLike) -> Reals:
-        """Return int_0^t rho."""
+        """Return int_0^t rho.
+
+        Raises:
+            ValueError: on t < 0, or where the integral does not exist.
+        """
         t = _real(t)
         if "integral" in self._closed and not np.isinf(t).any():
             return np.asarray(self._closed["integral"](t), dtype=float)[()]
@@ -629,34 +839,52 @@ class Custom(Combinable):
         return self._cells(t.max(initial=1.0)).integral(t)[()]
 
     def antiderivative(self, t: ArrayLike) -> Reals:
-        """Return some F with F' = rho; t may be inf."""
+        """Return some F with F' = rho; t may be inf.
+
+        Raises:
+            ValueError: on t < 0, or where no integral of rho up to t exists.
+        """
         return -self.tail(t) if "tail" in self._closed else self.integral(t)
 
     def l1_norm(self, horizon: Number = math.inf) -> float:
-        """Return int_0^horizon |rho|."""
+        """Return int_0^horizon |rho|.
+
+        Raises:
+            ValueError: unless horizon > 0 and the integral exists.
+        """
         if (horizon := span("horizon", horizon)) == math.inf and "l1_norm" in self._closed:
             return number("l1_norm()", self._closed["l1_norm"](), at_least=0.0)
         return areas.area(self, horizon)
 
     def laplace(self, s: ArrayLike) -> Reals:
-        """Return int_0^inf e^{-st} rho(t) dt."""
+        """Return int_0^inf e^{-st} rho(t) dt.
+
+        Raises:
+            ValueError: on s < 0, or where the integral does not exist.
+        """
         s = _real(s, "s")
         if "laplace" in self._closed:
             return np.asarray(self._closed["laplace"](s), dtype=float)[()]
         return areas.laplace(self, s, self._declared_features(math.inf))
 
     def features(self, horizon: Real = math.inf) -> Float[np.ndarray, " n"]:
-        """Return times between neighbours of which rho turns at most once."""
+        """Return times between neighbours of which rho turns at most once.
+
+        Raises:
+            ValueError: where 4 million samples do not resolve rho.
+        """
         return self._cells(horizon).times()
 
     def modes(self) -> tuple | None:
+        """Return the declared (weights, rates), or None."""
         return self._closed["modes"]() if "modes" in self._closed else None
 
     def gaussians(self) -> tuple | None:
+        """Return the declared (heights, centers, widths), or None."""
         return self._closed["gaussians"]() if "gaussians" in self._closed else None
 
     def _declared_features(self, horizon: float) -> Any:
-        return self._closed["features"](horizon) if "features" in self._closed else ()
+        return real_array("features", self._closed["features"](horizon)) if "features" in self._closed else ()
 
     def _cells(self, horizon: float) -> areas.Cells:
         # up to the next power of two, so that neighbouring horizons share the work
@@ -675,7 +903,17 @@ def l1_distance(a: KernelLike, b: KernelLike, horizon: Number = math.inf) -> flo
 
     With horizon inf this is sup_t sup_{||x|| <= 1} |A_t(x) - B_t(x)| of the two functionals.
 
+    Args:
+        a, b: kernels.
+        horizon: > 0, in units of time.
+
+    Raises:
+        ValueError: unless both are kernels, horizon > 0 and the integral exists.
+
     Reference: wang2024inverse, eq. (3)
+
+    >>> round(kernels.l1_distance(kernels.Exponential(1.0), kernels.Exponential(2.0)), 6)
+    0.5
     """
     return areas.area(Sum((a, b), (1.0, -1.0)), span("horizon", horizon))
 
@@ -683,7 +921,14 @@ def l1_distance(a: KernelLike, b: KernelLike, horizon: Number = math.inf) -> flo
 def l2_distance(a: KernelLike, b: KernelLike, horizon: Number = math.inf) -> float:
     """Return the root of int_0^horizon (a - b)^2: of the mean square gap of the functionals on white noise.
 
+    Args:
+        a, b: kernels.
+        horizon: > 0, in units of time.
+
     Raises:
-        ValueError: where the horizon is infinite and the integral does not exist.
+        ValueError: unless both are kernels and horizon > 0; where it is infinite and the integral does not exist.
+
+    >>> round(kernels.l2_distance(kernels.Exponential(1.0), kernels.Exponential(2.0)) ** 2, 6)  # 1/2 - 2/3 + 1/4
+    0.083333
     """
     return math.sqrt(areas.energy(Sum((a, b), (1.0, -1.0)), span("horizon", horizon)))

@@ -22,6 +22,12 @@ def load_model(module: str, checkpoint: str | os.PathLike[str] | None = None) ->
 
     Raises:
         ValueError: that says which of the steps went wrong.
+
+    >>> cmlib.load_model("torch.nn:Tanh")
+    Tanh()
+    >>> cmlib.load_model("torch.nn:GRU")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: expected torch.nn:GRU to work without arguments, got ...
     """
     package, colon, factory = module.partition(":") if isinstance(module, str) else ("", "", "")
     if not (package and colon and factory):

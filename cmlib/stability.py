@@ -1,6 +1,7 @@
 """Stability radii: how far a matrix is from one that is not stable, with a certificate."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from scipy import linalg, optimize
@@ -9,6 +10,7 @@ from cmlib.arguments import ArrayLike, one_of, square_matrix
 
 EPS = np.finfo(float).eps
 COMPLEX_TOLERANCE, REAL_TOLERANCE = 1e-10, 1e-8  # relative
+ROUNDS = 100  # of level sets; complex radii take about four, real ones up to 20
 Piece = tuple[float, float, float]  # from t, to t, distance half way
 
 
@@ -30,8 +32,15 @@ def stability_radius(W: ArrayLike, field: str = "complex", time: str = "flow") -
 
     Raises:
         ValueError: if W is no real square matrix of finite numbers, or `field` or `time` is none of the above.
+        RuntimeError: if level sets do not come to an end.
 
     Reference: boyd1990regularity; bruinsma1990fast (complex); qiu1995formula; sreedhar1996fast (real)
+
+    >>> W = [[-1.0, 4.0], [-1.0, -1.0]]  # eigenvalues -1 +- 2i
+    >>> [round(cmlib.stability_radius(W, field), 6) for field in ("complex", "real")]
+    [0.8, 1.0]
+    >>> round(cmlib.stability_radius([[0.6, 0.0], [0.0, -0.9]], time="steps"), 6)
+    0.1
     """
     W = square_matrix("W", W)
     one_of("field", field, ("complex", "real"))
@@ -60,7 +69,7 @@ class _Axis:
         return 1j * t
 
     def crossings(self, level: float, gamma: float = 1.0) -> np.ndarray:
-        # every t >= 0 at which the block of `_block` has the singular value `level`
+        # every t >= 0 at which the block of `_second_smallest` has the singular value `level`
         W, rho = self.W, level * np.eye(len(self.W))
         if gamma == 1.0:
             t = -1j * linalg.eigvals(np.block([[W, -rho], [rho, -W.T]]))
@@ -128,58 +137,50 @@ def _complex_radius(W: np.ndarray, boundary: _Axis | _Circle) -> float:
 
     radius = min(map(distance, (*boundary.real_points, *boundary.resonances[:3])))
     pieces = [(0.0, boundary.end, np.inf)]
-    while (level := _level(radius, COMPLEX_TOLERANCE, boundary)) > 0:
-        pieces = _below(level, distance, pieces, boundary.crossings(level), EPS * boundary.scale)
+    for _ in range(ROUNDS):
+        level = _level(radius, COMPLEX_TOLERANCE, boundary)
+        pieces = _below(level, distance, pieces, boundary.crossings(level))
         if not pieces:
-            break
+            return float(radius)
         radius = min(found for _, _, found in pieces)
-    return float(radius)
+    raise RuntimeError(f"expected {ROUNDS} level sets to leave nothing below a radius of {radius}, got {pieces}")
 
 
 def _real_radius(W: np.ndarray, boundary: _Axis | _Circle) -> float:
-    """A boundary point is left once one g has shown that its distance is no less than the level."""
-    # The distance jumps where s is real: one real eigenvalue arrives there alone, off it a pair has to.
+    # the distance jumps where s is real: there one real eigenvalue arrives alone, elsewhere a pair has to
     radius = min(_singular_values(W, boundary.point(t))[-1] for t in boundary.real_points)
     for t in boundary.resonances[:1]:
-        radius = min(radius, _real_distance(W, boundary.point(t), 1e-9)[0])
+        radius = min(radius, _real_distance(W, boundary, t, 1e-9)[0])
     pieces, gamma = [(0.0, boundary.end, np.inf)], 1.0
-    while (level := _level(radius, REAL_TOLERANCE, boundary)) > 0:
-        pieces = _below(
-            level,
-            lambda t, gamma=gamma: _second_smallest(W, boundary.point(t), gamma),
-            pieces,
-            boundary.crossings(level, gamma),
-            EPS * boundary.scale,
-        )
+    for _ in range(ROUNDS):
+        # one g with a value no less than the level is enough to leave a point of the boundary
+        level = _level(radius, REAL_TOLERANCE, boundary)
+        distance = partial(_second_smallest, W, boundary, gamma)
+        pieces = _below(level, distance, pieces, boundary.crossings(level, gamma))
         if not pieces:
-            break
+            return float(radius)
         start, stop, _ = max(pieces, key=lambda piece: piece[1] - piece[0])
-        s = boundary.point((start + stop) / 2)
-        found, gamma = _real_distance(W, s, 1e-2)  # enough to leave s, and its neighbourhood, if it is above
+        t = (start + stop) / 2
+        found, gamma = _real_distance(W, boundary, t, 1e-2)  # enough to leave t, and its neighbourhood, if it is above
         if found < radius:
-            found, gamma = _real_distance(W, s, 1e-9)
+            found, gamma = _real_distance(W, boundary, t, 1e-9)
         radius = min(radius, found)
-    return float(radius)
+    raise RuntimeError(f"expected {ROUNDS} level sets to leave nothing below a radius of {radius}, got {pieces}")
 
 
 def _level(radius: float, tolerance: float, boundary: _Axis | _Circle) -> float:
-    return radius - max(tolerance * radius, len(boundary.W) * EPS * boundary.scale)
+    # not negative: a radius below rounding is as good as 0, and no distance is below that
+    return max(0.0, radius - max(tolerance * radius, len(boundary.W) * EPS * boundary.scale))
 
 
-def _below(
-    level: float,
-    distance: Callable[[float], float],
-    pieces: list[Piece],
-    crossings: np.ndarray,
-    narrowest: float,
-) -> list[Piece]:
+def _below(level: float, distance: Callable[[float], float], pieces: list[Piece], crossings: np.ndarray) -> list[Piece]:
     """Cut pieces of the boundary at crossings of a level, and keep the parts on which the distance lies below it."""
     kept = []
     for start, stop, _ in pieces:
         edges = [start, *crossings[(crossings > start) & (crossings < stop)], stop]
         for a, b in zip(edges[:-1], edges[1:], strict=True):
             found = distance((a + b) / 2)
-            if found < level and b - a > narrowest:
+            if found < level:
                 kept.append((a, b, found))
     return kept
 
@@ -188,23 +189,23 @@ def _singular_values(W: np.ndarray, s: complex) -> np.ndarray:
     return linalg.svdvals(s * np.eye(len(W)) - W)
 
 
-def _second_smallest(W: np.ndarray, s: complex, gamma: float) -> float:
-    eye = np.eye(len(W))
+def _second_smallest(W: np.ndarray, boundary: _Axis | _Circle, gamma: float, t: float) -> float:
+    s, eye = boundary.point(t), np.eye(len(W))
     A = s.real * eye - W
     return linalg.svdvals(np.block([[A, -gamma * s.imag * eye], [s.imag / gamma * eye, A]]))[-2]
 
 
-def _real_distance(W: np.ndarray, s: complex, xatol: float) -> tuple[float, float]:
-    """Return the distance from W to the real matrices with eigenvalue s, and its g, to xatol in log g."""
+def _real_distance(W: np.ndarray, boundary: _Axis | _Circle, t: float, xatol: float) -> tuple[float, float]:
+    """Return the distance from W to real matrices with the eigenvalue s at t, and its g, to xatol in log g."""
+    s = boundary.point(t)
     values = _singular_values(W, s)
     if values[-1] <= EPS * values[0]:
         return values[-1], 1.0
     # (-g A v / y, v) shows that a smaller g gives less than g = 1 does
     lowest = np.log(s.imag / values[0] * values[-1] / values[-2])
     noise = len(W) * EPS * s.imag  # over g it is what rounding may add; a tiny g must not win by that
-
     best = optimize.minimize_scalar(  # unimodal in g
-        lambda log_gamma: noise / np.exp(log_gamma) - _second_smallest(W, s, np.exp(log_gamma)),
+        lambda log_gamma: noise / np.exp(log_gamma) - _second_smallest(W, boundary, np.exp(log_gamma), t),
         bounds=(lowest - 1, 0.0),
         method="bounded",
         options={"xatol": xatol},

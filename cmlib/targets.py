@@ -39,7 +39,11 @@ class LinearFunctional:
         stored(self, kernel=complete(self.kernel), dt=positive("dt", self.dt))
 
     def weights(self, n: int) -> Float[np.ndarray, " n"]:
-        """Return int rho over [j dt, (j + 1) dt), j = 0 … n - 1: differences of the closed antiderivative."""
+        """Return int rho over [j dt, (j + 1) dt), j = 0 … n - 1: differences of the antiderivative.
+
+        Raises:
+            ValueError: for n < 1.
+        """
         return np.diff(self.kernel.antiderivative(self.dt * np.arange(count("n", n) + 1)))
 
     def __call__(self, x: Tensor) -> Float[Tensor, "batch time 1"]:

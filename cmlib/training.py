@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -118,7 +119,7 @@ def fit(
     if any(_shape(model) != _shape(models[0]) for model in models):
         raise ValueError(f"expected models that differ in their weights alone, got {models!r}")
     steps, optimizer = count("steps", steps), one_of("optimizer", optimizer, (*OPTIMIZERS, "lbfgs"))
-    until = number("until", until, at_least=0.0)
+    until = math.inf if until == math.inf else number("until", until, at_least=0.0)
     for name, value in (("inputs", inputs), ("outputs", outputs)):
         if not isinstance(value, Tensor) or value.ndim != 3 or not torch.isfinite(value).all():
             raise ValueError(f"expected {name} as a finite tensor (batch, time, channels), got {value!r}")

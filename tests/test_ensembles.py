@@ -144,7 +144,7 @@ n_seeds: int = 6  # seeds
 live: int = 1  # again
 width: int = 4  # m
 import numpy as np
-import cmlib
+from cmlib.chapter import ensemble
 unused = np.ones(3)
 sizes = {}
 sizes["two"] = 2

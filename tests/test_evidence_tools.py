@@ -200,11 +200,12 @@ def package(tmp_path):
         ("one", "Doc.", "Better.", True),
         ("one", "two.g()", "two.g()  # why", True),
         ("one", "two.g()", "2 * two.g()", False),
+        ("two", "def g():", "def g() -> int:", True),
         ("two", "return 1", "return 2", False),  # reached through one
         ("three", "x = 1", "x = 2", True),  # not used
     ],
 )
-def test_a_run_depends_on_the_modules_it_uses_without_their_docstrings(package, name, old, new, same):
+def test_a_run_depends_on_the_modules_it_uses_without_their_docstrings_and_types(package, name, old, new, same):
     code = "import cmlib\ncmlib.f()"
     before = digests.library_digest(code, package)
     path = package / "cmlib" / f"{name}.py"

@@ -150,6 +150,8 @@ def test_a_fit_rejects_a_kernel_that_is_zero_where_it_is_sampled():
         (np.array([1.0]), np.array([1.0, 2.0]), "expected rates and weights of one shape"),
         (np.array([]), np.array([]), "expected rates and weights of one shape"),
         (np.array([0.0]), np.array([1.0]), "positive real part"),
+        (np.array([np.nan]), np.array([1.0]), "expected finite rates and weights"),
+        (np.array(["a"]), np.array([1.0]), "expected finite rates and weights"),
     ],
 )
 def test_a_sum_rejects(rates, weights, message):

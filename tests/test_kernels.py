@@ -445,6 +445,8 @@ def test_declared_closed_forms_are_used():
         laplace=lambda s: 9.0 + 0 * s,
     )
     assert (fake.nonnegative, fake.tail(1.0), fake.l1_norm(), fake.laplace(1.0)) == (True, 7.0, 8.0, 9.0)
+    slow = Custom(lambda t: (1 + t) ** -1.001, tail=Polynomial(1.001).tail)  # beyond what quadrature reaches
+    assert slow.laplace(0.0) == slow.l1_norm() == pytest.approx(1000.0, rel=1e-9)
     assert fake.tail(math.inf) == 0.0  # closed forms need not know infinity
     assert Custom(lambda t: np.exp(-t), integral=lambda t: 5.0 * t).integral(2.0) == 10.0
 
@@ -772,6 +774,8 @@ def test_kernels_satisfy_the_protocol_and_are_frozen(kernel):
         (lambda: Custom(lambda t: t[:1])([1.0, 2.0]), r"expected real values of shape \(2,\) from"),
         (lambda: Custom(lambda t: t[:1])(torch.ones(2)), r"expected a tensor of shape \(2,\) from"),
         (lambda: terms(Custom(np.cos, modes=lambda: ([1.0], [1.0, 2.0]))), r"expected modes\(\) to return 2 arrays"),
+        (lambda: terms(Custom(np.cos, modes=lambda: ([1.0], [-1.0]))), r"finite numbers, the last ones positive"),
+        (lambda: Custom(np.cos, features=lambda horizon: ["a"]).l1_norm(), r"expected features to hold finite"),
         (lambda: Exponential(1.0) * "2", r"expected the factor of a kernel to be a finite number, got '2'"),
         (lambda: Exponential(1.0) * Exponential(1.0), r"expected the factor of a kernel to be a finite number"),
         (lambda: Exponential(1.0) + 2.0, r"expected a summand to be a Kernel, got 2\.0"),

@@ -97,7 +97,7 @@ def test_transformer_is_made_causal_and_does_not_forget(batch_first):
 def test_any_callable_has_a_memory_and_no_weights():
     def leaky_mean(x):
         k = torch.arange(x.shape[1], dtype=x.dtype)
-        return models.causal_convolution((1 + k) ** -1.5, x[..., 0])[..., None]
+        return cmlib.sequence_maps.causal_convolution((1 + k) ** -1.5, x[..., 0])[..., None]
 
     found = report(leaky_mean, d_in=1, n_steps=400)
     assert found.name == "leaky_mean" and found.perturbation is None and found.rest is None

@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib as mpl
 import pytest
 
-from cmlib.chapter import figures
+from cmlib import chapter
 
 ROOT = Path(__file__).resolve().parent.parent
 HTML = ROOT / "_build" / "html"
@@ -201,7 +201,7 @@ def two_sliders(tmp_path, monkeypatch):
     def fragment(name):
         fig, ax = plt.subplots()
         frames, words = {ax.plot([0, 1, 2])[0]: [[0, 1, 2], [2, 1, 0]]}, {ax.title: ["up", "down"]}
-        saved = figures.movable(fig, name, frames, [0, 1], label="slope", texts=words, default=1, alt="a line")
+        saved = chapter.movable(fig, name, frames, [0, 1], label="slope", texts=words, default=1, alt="a line")
         return saved.fragment
 
     return "<!doctype html>" + fragment("first") + fragment("second")

@@ -1,6 +1,6 @@
 """What a run depends on, as a hash: the code executed, the library modules it uses, pinned versions and the values.
 
-Docstrings, comments and layout of code do not count, nor do times of files.
+Docstrings, comments, layout and types of code do not count, nor do times of files.
 """
 
 import ast
@@ -33,11 +33,18 @@ def versions_digest(root: Path = ROOT) -> str:
     return digest(sorted(line for line in lines if line.partition("==")[0] in COMPUTING))
 
 
-def without_docstrings(tree: ast.AST) -> str:
+def what_runs(tree: ast.AST) -> str:
+    """Return the syntax tree without docstrings, and without types of arguments and returns: they change no number."""
     for node in ast.walk(tree):
         match getattr(node, "body", None):
             case [ast.Expr(value=ast.Constant(value=str())), *_]:
                 node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+        elif isinstance(node, ast.arg):
+            node.annotation = None
+        elif isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
     return ast.dump(tree)
 
 
@@ -135,7 +142,7 @@ def library(root: Path = ROOT) -> dict[str, tuple[str, frozenset[str]]]:
             offers = names_of(tree, whole).values()
             found[whole or "__init__"] = "", frozenset(offers)
         else:
-            found[name] = digest(without_docstrings(tree)), frozenset(modules_used(tree, offered))
+            found[name] = digest(what_runs(tree)), frozenset(modules_used(tree, offered))
     for path in sorted((root / "cmlib").rglob("*.html")):  # a template belongs to the module of its name
         module = ".".join(path.relative_to(root / "cmlib").with_suffix("").parts)
         found[module] = digest(found[module][0], content_digest(path)), found[module][1]
@@ -251,4 +258,4 @@ def ensemble_digest(code: str, name: str, root: Path = ROOT) -> str:
     """Return the address of an ensemble's rows, whatever else its chapter computes."""
     needed = slice_of(code, name, sizes=False)
     library = library_digest(needed, root, without=READING)
-    return digest(without_docstrings(ast.parse(needed)), library, versions_digest(root))
+    return digest(what_runs(ast.parse(needed)), library, versions_digest(root))

@@ -129,7 +129,7 @@ def moves() -> dict[str, float]:
             for figure, columns in drawn.items():
                 for place, by in columns_apart(figure, columns, again.get(figure, {})).items():
                     found[place] = max(found.get(place, 0.0), by)
-    return {place: float(f"{by:.2g}") for place, by in sorted(found.items()) if 0.01 < by < float("inf")}
+    return {place: float(f"{by:.2g}") for place, by in sorted(found.items()) if by > 0.01}
 
 
 def main(arguments: list[str]) -> int:
@@ -150,7 +150,11 @@ def main(arguments: list[str]) -> int:
             writer = csv.DictWriter(file, fieldnames=list(table[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(table)
-        NUMBERS.write_text(json.dumps(moves(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        moved = moves()
+        for place in [place for place, by in moved.items() if by == float("inf")]:
+            print(f"{place}: of another length, or another word, on another machine")
+            changed.append(moved.pop(place))
+        NUMBERS.write_text(json.dumps(moved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return 1 if changed else 0
 
 

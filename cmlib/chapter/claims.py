@@ -51,6 +51,9 @@ class Evidence:
     def verdict(self) -> str:
         return {True: "PASS", False: "FAIL", None: "OPEN"}[self.passed]
 
+    def _ipython_display_(self) -> None:
+        """Show nothing where it ends a cell: what there is to say has been printed."""
+
     def __str__(self) -> str:
         rival = "" if self.rival is None else f" · rival {self.rival}"
         return f"{self.kind} {self.id} · {self.measured} · expected {self.expected}{rival} · {self.verdict}"

@@ -7,7 +7,7 @@ CHAPTER = "nonlinear/inverse-theorem"
 
 def margin_in_place_of_radius(right):
     # the distance of the eigenvalues to the axis, which is the radius of normal matrices only
-    def wrong(W, field="complex"):
+    def wrong(W, field="complex", time="flow"):
         return -float(np.linalg.eigvals(np.asarray(W)).real.max())
 
     return wrong
@@ -15,7 +15,7 @@ def margin_in_place_of_radius(right):
 
 def fields_exchanged(right):
     other = {"real": "complex", "complex": "real"}
-    return lambda W, field="complex": right(W, other[field])
+    return lambda W, field="complex", **of: right(W, other[field], **of)
 
 
 def only_at_frequency_zero(right):

@@ -20,7 +20,7 @@ def history_of_one_step(memory_function):
 
 
 def abscissa(stability_radius):
-    return lambda W, *args: float(-np.linalg.eigvals(np.asarray(W)).real.max())
+    return lambda W, *args, **of: float(-np.linalg.eigvals(np.asarray(W)).real.max())
 
 
 def level_forgotten(stable_perturbation_radius):

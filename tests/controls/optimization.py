@@ -45,7 +45,7 @@ DEFECTS = {
     ),
     "inverse-not-square": (
         CHAPTER,
-        "cmlib.parameterizations.InverseSquare.__call__",
+        "cmlib.parameterizations.InverseSquare.forward",
         linear_in_w,
         "-1/(a |w| + b) in place of -1/(a w^2 + b)",
     ),

@@ -52,13 +52,13 @@ def no_ascent(right):
 DEFECTS = {
     "sharp-softplus": (
         CHAPTER,
-        "cmlib.parameterizations.Softplus.__call__",
+        "cmlib.parameterizations.Softplus.forward",
         twice_as_sharp,
         "-log(1 + e^2w) / 2 in place of -log(1 + e^w)",
     ),
     "half-of-b": (
         CHAPTER,
-        "cmlib.parameterizations.InverseSquare.__call__",
+        "cmlib.parameterizations.InverseSquare.forward",
         without_b,
         "-1/(a w^2 + b/2) in place of -1/(a w^2 + b)",
     ),

@@ -65,7 +65,7 @@ DEFECTS = {
     ),
     "exp-with-the-other-sign": (
         CHAPTER,
-        "cmlib.parameterizations.Exp.__call__",
+        "cmlib.parameterizations.Exp.forward",
         lambda right: lambda self, w: right(self, -w),
         "lambda = -exp(-w)",
     ),
