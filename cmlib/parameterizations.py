@@ -59,7 +59,19 @@ class Parameterization(Protocol):
         """Return a raw weight w with f(w) = value, or with f(w) nearest to it, and then warn."""
 
 
-class _OfEigenvalues(nn.Module):
+class _Weightless(nn.Module):
+    # a module that is its class and its settings: copies, which torch and training make, equal one another
+    def _settings(self) -> tuple:
+        return type(self), *((name, value) for name, value in vars(self).items() if name[0] != "_" and name != "training")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Weightless) and self._settings() == other._settings()
+
+    def __hash__(self) -> int:
+        return hash(self._settings())
+
+
+class _OfEigenvalues(_Weightless):
     stable, acts_on, time = True, "eigenvalues", "flow"
     lowest = -math.inf  # no raw weight reaches below
     inverse: Callable[[Any], Any]
@@ -266,7 +278,7 @@ class InverseSquare(_OfEigenvalues):
         return 2.0 * self.a * raw / (self.a * raw**2 + self.b) ** 2
 
 
-class Dissipative(nn.Module):
+class Dissipative(_Weightless):
     """W = K - e^S with the skew part K and the symmetric part S of a raw (m, m) matrix M: Hurwitz whatever M.
 
     It reaches every W with d|h|^2/dt < 0 along dh/dt = Wh. For diagonal M it is `exp`; -e^M of any M is not stable.

@@ -116,7 +116,8 @@ def perturbation_error(
     maximum over n_directions random ones ("random"), or those and a conditional-gradient ascent ("worst_case").
 
     Args:
-        model: any nn.Module; a declared diagonal moves within diagonals, in raw weights. Without `inputs` one that
+        model: any nn.Module; a declared diagonal moves within diagonals, in raw weights: that of
+            a recurrent model, and in any other the vectors named in its `diagonal_weights`. Without `inputs` one that
             declares its `realization`, as LinearRNN does.
         target: a LinearFunctional or its kernel; with `inputs` any sequence map.
         radii: (n_radii,), >= 0.

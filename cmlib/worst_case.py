@@ -113,7 +113,8 @@ class Ball:
         return size.reshape(*size.shape, *(1,) * rank)
 
     def _is_diagonal(self, name: str) -> bool:
-        return isinstance(self.model, RecurrentModel) and name == self.model.recurrent_weight and self.model.diagonal
+        recurrent = isinstance(self.model, RecurrentModel) and name == self.model.recurrent_weight
+        return (recurrent and self.model.diagonal) or name in getattr(self.model, "diagonal_weights", ())
 
     def _as_matrix(self, name: str, value: Tensor) -> Tensor:
         # a tensor of more than two dimensions, such as a convolution's, counts as the matrix of its first one

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import numpy as np
@@ -124,7 +125,13 @@ def test_names_are_those_of_the_registry():
         "softplus": Softplus(),
         "inverse_square": InverseSquare(1.0, 0.5),
     }
-    assert {name: repr(f) for name, f in expected.items()} == {n: repr(f) for n, f in PARAMETERIZATIONS.items()}
+    assert expected == PARAMETERIZATIONS
+    assert hash(InverseSquare(a=1)) == hash(inverse_square) and InverseSquare(a=2) != inverse_square != exp
+
+
+def test_copies_that_torch_and_training_make_are_equal(f):
+    copied = copy.deepcopy(f).double().eval()
+    assert copied == f and hash(copied) == hash(f) and copied != dissipative
 
 
 @pytest.mark.parametrize("bad", [0.0, 1.0, math.nan, -math.inf, [-1.0, 0.5], torch.tensor([-1.0, math.nan])])

@@ -77,3 +77,17 @@ def test_a_convex_function_of_a_matrix_is_largest_at_the_vertex_that_its_closed_
 
     plain = torch.linalg.vector_norm(ball.center["W"] @ U) + 0.5 * torch.linalg.vector_norm(U)
     assert ascended(ball, distance, [0.5])[0] == pytest.approx(float(plain), rel=1e-6)
+
+
+class TwoVectors(torch.nn.Module):
+    diagonal_weights = ("rates",)
+
+    def __init__(self):
+        super().__init__()
+        self.rates, self.readout = (torch.nn.Parameter(torch.ones(4, dtype=torch.float64)) for _ in range(2))
+
+
+def test_any_module_may_name_vectors_that_are_diagonals():
+    directions = Ball(TwoVectors()).random(generator(), 50)
+    assert directions["rates"].abs().amax(-1) == pytest.approx(1.0)  # the spectral norm of a diagonal
+    assert directions["readout"].norm(dim=-1) == pytest.approx(1.0)
