@@ -62,7 +62,9 @@ class Parameterization(Protocol):
 class _Weightless(nn.Module):
     # a module that is its class and its settings: copies, which torch and training make, equal one another
     def _settings(self) -> tuple:
-        return type(self), *((name, value) for name, value in vars(self).items() if name[0] != "_" and name != "training")
+        return type(self), *(
+            (name, value) for name, value in vars(self).items() if name[0] != "_" and name != "training"
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Weightless) and self._settings() == other._settings()
