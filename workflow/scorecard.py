@@ -82,8 +82,9 @@ def table(rows: list[dict], keys: set[str], labels: bool = False) -> list[str]:
         name = [f"* - ({label(row['id'])})=", f"    **{row['id']}** {plain(row['says'])}"]
         lines += name if labels else [f"* - **{row['id']}** {plain(row['says'])}"]
         lines += [f"  - {cited(row['source'], keys)}", f"  - {plain(expected(row))}", f"  - {number(row['measured'])}"]
-        if labels and row.get("range"):
-            lines[-1] += f"; seen from {row['range']['least']} to {row['range']['greatest']}"
+        seen = row.get("range") or {}
+        if labels and seen.get("least") != seen.get("greatest"):
+            lines[-1] += re.sub(r"(?<= )-", "\N{MINUS SIGN}", f"; seen from {seen['least']} to {seen['greatest']}")
         if rivals:
             lines.append(f"  - {number(row['rival'])}: {plain(row['against'])}")
         lines.append(f"  - [{row['verdict']}]{{.{WORDS[row['verdict']]}}}")
