@@ -143,6 +143,14 @@ def floating(name: str, value: Any) -> torch.dtype:
     return value
 
 
+def place(name: str, value: Any) -> torch.device | None:
+    """Return a device, or None for the one a tensor is on."""
+    try:
+        return None if value is None else torch.device(value)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"expected {name} to be a torch.device or the name of one, got {value!r}") from error
+
+
 def stored(instance: object, **fields: Any) -> None:
     """Set fields of a frozen dataclass that its checks have changed."""
     for name, value in fields.items():

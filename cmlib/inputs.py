@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cmlib.arguments import Count, DType, Source, count, floating, positive, random_source
+from cmlib.arguments import Count, DType, Source, count, floating, place, positive, random_source
 
 Amplitude = Any  # a number, or anything torch.as_tensor takes of shape (d_in,) or (batch, d_in)
 Inputs = Float[Tensor, "batch time d_in"]
@@ -19,7 +19,7 @@ Inputs = Float[Tensor, "batch time d_in"]
 
 def _amplitude(value: Amplitude, dtype: torch.dtype, device: Any) -> Inputs:
     try:
-        amplitude = torch.as_tensor(value, dtype=dtype, device=device)
+        amplitude = torch.as_tensor(value, dtype=dtype)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"expected a numeric amplitude, got {value!r}") from error
     if amplitude.ndim > 2 or amplitude.numel() == 0:
@@ -28,7 +28,7 @@ def _amplitude(value: Amplitude, dtype: torch.dtype, device: Any) -> Inputs:
         )
     if not torch.isfinite(amplitude).all():
         raise ValueError(f"expected a finite amplitude, got {value!r}")
-    return torch.atleast_2d(amplitude).unsqueeze(1)  # (batch, 1, d_in)
+    return torch.atleast_2d(amplitude).unsqueeze(1).to(place("device", device))  # (batch, 1, d_in)
 
 
 def _gated(start: int, stop: int, length: int, amplitude: Amplitude, dtype: Any, device: Any) -> Inputs:
@@ -157,4 +157,4 @@ def white_noise(
     generator = random_source("generator", generator)
     dtype = floating("dtype", dtype)
     noise = torch.randn(batch, n_steps, d_in, generator=generator, dtype=dtype, device=generator.device)
-    return (noise / math.sqrt(dt)).to(generator.device if device is None else device)
+    return (noise / math.sqrt(dt)).to(place("device", device) or generator.device)

@@ -114,8 +114,7 @@ class Ball:
 
     def _is_diagonal(self, name: str) -> bool:
         recurrent = isinstance(self.model, RecurrentModel) and name == self.model.recurrent_weight
-        # to a checker an attribute of a module may be a tensor
-        return (recurrent and self.model.diagonal) or name in getattr(self.model, "diagonal_weights", ())  # pyright: ignore[reportReturnType]
+        return bool(recurrent and self.model.diagonal) or name in getattr(self.model, "diagonal_weights", ())
 
     def _as_matrix(self, name: str, value: Tensor) -> Tensor:
         # a tensor of more than two dimensions, such as a convolution's, counts as the matrix of its first one

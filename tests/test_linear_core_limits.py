@@ -152,7 +152,7 @@ def brute_force(W, U, c, kernel, beta, n=20_000):
     t = np.append(0.0, np.geomspace(1e-2, 40 / -values.real.max(), 100))
     rho = (np.exp(values[:, None] * t[:, None]) @ weights[..., None])[..., 0].real
     best = 0.0
-    for i in np.argsort(np.trapezoid(np.abs(rho - kernel(t)), t))[-10:]:
+    for i in np.argsort(integrate.trapezoid(np.abs(rho - kernel(t)), t))[-10:]:
         real = not np.abs(values[i].imag).max() > 0
         s = ExponentialSum(-values[i].real if real else -values[i], weights[i].real if real else weights[i])
         best = max(best, s.l1_error(kernel))

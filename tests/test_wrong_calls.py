@@ -105,6 +105,8 @@ WRONG = {
         lambda: inputs.heaviside(3, dtype=torch.int64),
         "expected dtype .* floating-point numbers, got torch.int64",
     ),
+    "input on no device": (lambda: inputs.heaviside(3, device="nowhere"), "expected device .*, got 'nowhere'"),
+    "noise on no device": (lambda: inputs.white_noise(3, device=[1]), r"expected device .*, got \[1\]"),
     "impulse of a word": (lambda: inputs.impulse(3, dtype="float"), "expected dtype .*, got 'float'"),
     "noise of integers": (lambda: inputs.white_noise(3, dtype=torch.int64), "expected dtype .*, got torch.int64"),
     "no history": (lambda: inputs.removed(3, history=0), "expected history to be an integer >= 1, got 0"),
