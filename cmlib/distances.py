@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from cmlib.arguments import Number, positive
 from cmlib.clamped_loop import compiled, has_compiler
 from cmlib.kernels import KernelLike
-from cmlib.models.recurrent import RecurrentModel
+from cmlib.models.recurrent import is_recurrent
 from cmlib.parameterizations import matrix_exponential
 from cmlib.sequence_maps import evaluate, evaluating, first
 
@@ -156,7 +156,7 @@ class SequenceDistance:
     def __init__(self, model: nn.Module, target: Callable, inputs: Tensor, norm: str, dt: Number | None = None):
         self.model: Any = model  # and what it declares
         self.norm = norm
-        own = model.dt if isinstance(model, RecurrentModel) else 1.0
+        own = self.model.dt if is_recurrent(self.model) else 1.0
         self.dt = own if dt is None else positive("dt", dt)
         self.x = inputs.detach().cpu().double()
         like = next(target.parameters(), self.x) if isinstance(target, nn.Module) else self.x
@@ -170,7 +170,7 @@ class SequenceDistance:
             for name, b in model.named_buffers()
         }
         self.batchable = self._takes_a_batch()
-        self.clamp: Any = getattr(model, "clamp", None) if isinstance(model, RecurrentModel) else None
+        self.clamp: Any = getattr(model, "clamp", None) if is_recurrent(self.model) else None
         one_channel = self.x.shape[2] == self.y.shape[2] == 1
         self.compiled = bool(self.clamp) and one_channel and has_compiler() and self._loop_is_forward()
 

@@ -17,7 +17,7 @@ from torch import nn
 from cmlib.arguments import ArrayLike, Count, Number, Source, count, positive, random_source
 from cmlib.decay import Decay, decay
 from cmlib.memory import INPUTS, MemoryCurve, memory_function
-from cmlib.models.recurrent import RecurrentModel
+from cmlib.models.recurrent import is_recurrent
 from cmlib.perturbation import PerturbationCurve, perturbation_error, stable_perturbation_radius
 from cmlib.rest import Rest, linearised_at_rest
 from cmlib.sequence_maps import channels_of, evaluate, in_double, preflight
@@ -155,7 +155,7 @@ def report(
     """
     generator, n_steps = random_source("generator", generator), count("n_steps", n_steps, at_least=16)
     name = type(model).__name__ if isinstance(model, nn.Module) else getattr(model, "__name__", type(model).__name__)
-    dt = (model.dt if isinstance(model, RecurrentModel) else 1.0) if dt is None else positive("dt", dt)
+    dt = (model.dt if is_recurrent(model) else 1.0) if dt is None else positive("dt", dt)
     d_in = channels_of(model) if d_in is None else count("d_in", d_in)
     seq_map = in_double(model)
     inputs = torch.randn(24, n_steps, d_in, generator=generator, dtype=torch.float64)

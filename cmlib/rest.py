@@ -8,7 +8,7 @@ import torch
 from scipy import linalg
 from torch import Tensor, nn
 
-from cmlib.models.recurrent import RecurrentModel, radius_of_weight
+from cmlib.models.recurrent import is_recurrent, radius_of_weight
 from cmlib.sequence_maps import BatchFirst, evaluating
 from cmlib.stability import stability_radius
 
@@ -37,7 +37,7 @@ class Rest:
 
 def linearised_at_rest(model: Any) -> Rest | None:
     """Return rest as a recurrent model declares it, or as a recurrent layer of torch finds it; None for other maps."""
-    if isinstance(model, RecurrentModel):
+    if is_recurrent(model):
         eigenvalues = torch.linalg.eigvals(model.linearization().detach().double().cpu())
         if model.discretization == "euler":
             eigenvalues = torch.log(1 + model.dt * eigenvalues) / model.dt

@@ -17,14 +17,13 @@ from cmlib.arguments import ArrayLike, Count, Number, count, real_array, span, s
 from cmlib.clamped_loop import has_compiler
 from cmlib.distances import SequenceDistance
 from cmlib.kernels import Custom, complete
-from cmlib.models.recurrent import RecurrentModel
+from cmlib.models.recurrent import DECLARED
 from cmlib.parameterizations import Parameterization, checked
 from cmlib.sequence_maps import evaluate, preflight
 
 SMALL = 1e-5  # inputs so small that a network answers as its linearisation does
 ROUNDING = 1e-9
 QUADRATURE = 1e-7  # what integrals of values alone are good for, and more
-DECLARED = (*RecurrentModel.__annotations__, "recurrent", "linearization")
 
 
 def check_kernel(kernel: Any, horizon: Number = math.inf) -> None:

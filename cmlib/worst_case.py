@@ -1,12 +1,13 @@
 """The ball of perturbations of one size, random directions in it, and an ascent to its worst corner."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cmlib.models.recurrent import RecurrentModel, radius_of_weight
+from cmlib.models.recurrent import is_recurrent, radius_of_weight
 
 
 class Ball:
@@ -21,7 +22,7 @@ class Ball:
 
     def stability_radius(self) -> float:
         """Return the beta at which the recurrent weight may become unstable; inf if never, nan if not known."""
-        if not isinstance(self.model, RecurrentModel):
+        if not is_recurrent(self.model):
             return np.nan
         radius = radius_of_weight(self.model)
         return np.inf if radius > 0 and self.model.recurrent_weight not in self.weights else radius
@@ -113,7 +114,7 @@ class Ball:
         return size.reshape(*size.shape, *(1,) * rank)
 
     def _is_diagonal(self, name: str) -> bool:
-        recurrent = isinstance(self.model, RecurrentModel) and name == self.model.recurrent_weight
+        recurrent = is_recurrent(self.model) and name == self.model.recurrent_weight
         return bool(recurrent and self.model.diagonal) or name in getattr(self.model, "diagonal_weights", ())
 
     def _as_matrix(self, name: str, value: Tensor) -> Tensor:
@@ -127,7 +128,7 @@ class Ball:
             weight = self.center[name]
             along = weight / self._size(name, weight).clamp(min=1e-300)
             columns[name] = [along, along, along, along, -along]
-        if isinstance(self.model, RecurrentModel):
+        if is_recurrent(self.model):
             if self.model.recurrent_weight in self.weights:
                 slow, slowest = self._slower(self.model)
                 columns[self.model.recurrent_weight] = [slow, slow, slowest, slowest, -slow]
@@ -136,7 +137,7 @@ class Ball:
                 columns[self.model.readout_weight] = [c, -c, c, -c, -c]
         return {n: torch.stack(columns[n]).expand(n_radii, 5, *self.center[n].shape) for n in self.weights}
 
-    def _slower(self, model: RecurrentModel) -> tuple[Tensor, Tensor]:
+    def _slower(self, model: Any) -> tuple[Tensor, Tensor]:
         W = self.center[model.recurrent_weight]
         if model.diagonal:
             slowest = torch.zeros_like(W)

@@ -114,3 +114,15 @@ def test_nothing_is_drawn_from_torchs_own_generator_and_the_same_call_gives_the_
         relu_network(models.RNN), relu_network(models.RNN), [0.1], inputs=X, generator=generator(1)
     )
     assert other.errors[0] != first
+
+
+def test_what_torch_registers_is_seen_and_isinstance_is_not_offered():
+    # from Python 3.12 on isinstance(model, protocol) is blind to submodules such as the parameterization
+    model = models.LinearRNN([-1.0], [1.0], [1.0])
+    assert "parameterization" not in vars(model)
+    assert models.is_recurrent(model)
+    with pytest.raises(TypeError, match="runtime_checkable"):
+        isinstance(model, models.RecurrentModel)
+    without = models.LinearRNN([-1.0], [1.0], [1.0])
+    del without.parameterization
+    assert not models.is_recurrent(without)

@@ -1,7 +1,7 @@
 """What a recurrent model says of itself, so that probes need not know its class."""
 
 import copy
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 import torch
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from cmlib.stability import stability_radius
 
 
-@runtime_checkable
 class RecurrentModel(Protocol):
     """A network (batch, time, d_in) -> (batch, time, d_out) with a state h that its recurrent weight moves.
 
-    `cmlib.testing.check_recurrent_model` tells whether what a class declares is true of it. A model may declare more:
+    `is_recurrent` tells whether a class declares all of it, `cmlib.testing.check_recurrent_model` whether it is true.
+    A model may declare more:
     `d_in`, the channels of its input; `realization()`, (W, U, c) of shapes (m, m), (m,), (m,), where the network is the
     linear functional with memory kernel c^T e^{Wt} U; and `clamp`, (low, high), where its step from h = 0 is
     h' = h + dt min(max(W h + U x + b, low), high), y = c^T h with diagonal W, which a compiled loop then takes.
@@ -31,8 +31,8 @@ class RecurrentModel(Protocol):
     Reference: wang2024inverse, eq. (1)
 
     >>> model = models.SSM([-0.5], [1.0], [1.0])
-    >>> isinstance(model, models.RecurrentModel), model.recurrent().item(), model.linearization().item()
-    (True, -0.5, -0.5)
+    >>> model.recurrent_weight, model.recurrent().item(), model.linearization().item()
+    ('W', -0.5, -0.5)
     """
 
     recurrent_weight: str
@@ -51,6 +51,19 @@ class RecurrentModel(Protocol):
     def linearization(self) -> Float[Tensor, "m m"]:
         """Return A of dh/dt = A h, the flow close to rest, per unit of time."""
         ...
+
+
+DECLARED = (*RecurrentModel.__annotations__, "recurrent", "linearization")
+
+
+def is_recurrent(model: Any) -> TypeGuard[RecurrentModel]:
+    """Return whether a model declares all that a RecurrentModel does.
+
+    >>> models.is_recurrent(models.SSM([-0.5], [1.0], [1.0])), models.is_recurrent(torch.nn.GRU(1, 4))
+    (True, False)
+    """
+    # not isinstance: from Python 3.12 on that does not see what a torch module registers, such as its parameterization
+    return all(hasattr(model, name) for name in DECLARED)
 
 
 def radius_of_weight(model: Any, field: str = "real") -> float:
