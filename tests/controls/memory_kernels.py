@@ -22,8 +22,8 @@ def in_frobenius_norm(ball):
         def _vertex(self, name, gradient):
             return gradient / self._size(name, gradient).clamp(min=1e-300)
 
-        def _slower(self):
-            every, slowest = super()._slower()
+        def _slower(self, model):
+            every, slowest = super()._slower(model)
             return every / torch.linalg.matrix_norm(every), slowest
 
     return Frobenius

@@ -37,6 +37,15 @@ def against_the_first_input(right):
     return begin
 
 
+def of_the_last_input(right):
+    """The memory function of the last amplitude instead of the largest over all of them."""
+
+    def memory_function(*args, amplitudes, **options):
+        return right(*args, amplitudes=amplitudes[-1:], **options)
+
+    return memory_function
+
+
 DEFECTS = {
     "scan-one-round-short": (
         CHAPTER,
@@ -74,5 +83,11 @@ DEFECTS = {
         "cmlib.decay.decay",
         lambda right: lambda curve: dataclasses.replace(right(curve), kind="exponential"),
         "every memory is called exponential",
+    ),
+    "memory-of-one-input": (
+        CHAPTER,
+        "cmlib.memory.memory_function",
+        of_the_last_input,
+        "the memory function of one input, not the supremum",
     ),
 }
