@@ -141,11 +141,12 @@ def _rates(rate: float, m: int) -> np.ndarray:
 
 def _basis(s: Any, m: int) -> Iterator[Any]:
     # s P_j^{(0,1)}(2s - 1) for j < m, by the three-term recurrence
-    before, now = 0 * s, s
+    x, before, now = 2 * s - 1, 0 * s, s
     for n in range(1, m + 1):
         yield now
-        forward = ((4 * n * n - 1) * (2 * s - 1) - 1) * now - (n - 1) * (2 * n + 1) * before
-        before, now = now, forward / ((n + 1) * (2 * n - 1))
+        scale = 1 / ((n + 1) * (2 * n - 1))
+        forward = ((4 * n * n - 1) * scale * x - scale) * now - (n - 1) * (2 * n + 1) * scale * before
+        before, now = now, forward
 
 
 def _transforms(z: Any, rate: float, m: int) -> Any:
