@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.polynomial import legendre
 
-from cmlib.arguments import Array, ArrayLike, Number, count, positive, real_array, stored
+from cmlib.arguments import Array, ArrayLike, Number, Real, count, positive, real_array, stored
 from cmlib.arguments import times as checked_times
 from cmlib.kernels import Closed, KernelLike, Reals, Values, complete, l1_distance, terms
 
@@ -39,7 +39,7 @@ class FixedRateSum(Closed):
     0.0
     """
 
-    rate: Number
+    rate: Real
     coefficients: Array
 
     nonnegative = False
