@@ -6,6 +6,7 @@ Public names stand in the order of the data flow.
 from cmlib import kernels, inputs, targets, parameterizations, models  # noqa: I001
 from cmlib.hankel import hankel_singular_values
 from cmlib.exponential_sums import ExponentialSum, balanced_truncation, exponential_sum
+from cmlib.fixed_rates import FixedRateSum, fixed_rate_sum
 from cmlib.training import FitResult, fit
 from cmlib.gradient_flow import GradientFlow, KernelLoss, gradient_flow
 from cmlib.memory import MemoryCurve, memory_function
@@ -27,6 +28,8 @@ __all__ = [
     "ExponentialSum",
     "exponential_sum",
     "balanced_truncation",
+    "FixedRateSum",
+    "fixed_rate_sum",
     "hankel_singular_values",
     "FitResult",
     "fit",
