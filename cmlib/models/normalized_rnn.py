@@ -52,7 +52,7 @@ class NormalizedRNN(LinearRNN):
     ):
         nn.Module.__init__(self)  # that of LinearRNN would make c a weight
         W, U, gamma = weights_from("W", W), weights_from("U", U), weights_from("gamma", gamma)
-        if not W.ndim == 1 or not W.shape == U.shape == gamma.shape:
+        if W.ndim != 1 or not W.shape == U.shape == gamma.shape:
             found = [tuple(v.shape) for v in (W, U, gamma)]
             raise ValueError(f"expected W, U and gamma of one shape (m,), got {found}")
         self.norm, self.dt = one_of("norm", norm, FACTORS), positive("dt", dt)
