@@ -34,6 +34,13 @@ OURS = {
     "linear, dissipative": lambda: models.LinearRNN(
         normal(4, 4), normal(4), normal(4), parameterization=parameterizations.dissipative
     ),
+    "normalised": lambda: models.NormalizedRNN(diagonal(), normal(4), normal(4, seed=1), dt=0.5),
+    "normalised in W1, exp": lambda: models.NormalizedRNN(
+        normal(4), normal(4), normal(4, seed=1), norm="w1", parameterization=parameterizations.exp
+    ),
+    "normalised in L2, Euler": lambda: models.NormalizedRNN(
+        diagonal(), normal(4), normal(4, seed=1), norm="l2", dt=0.1, discretization="euler"
+    ),
     "tanh with a bias": lambda: models.RNN(dense(), normal(4, 2), normal(4, 3), 0.3 * normal(4), dt=0.2),
     "hardtanh, diagonal": lambda: models.RNN(diagonal(), normal(4), normal(4), dt=0.2, activation="hardtanh"),
     "identity, diagonal": lambda: models.RNN(diagonal(), normal(4), normal(4), dt=0.2, activation="identity"),

@@ -8,8 +8,9 @@ import torch
 from scipy import integrate, linalg, signal
 from torch import nn
 
-from cmlib import inputs, parameterizations
-from cmlib.models import ACTIVATIONS, RNN, S4D, SSM, LinearRNN
+import cmlib
+from cmlib import inputs, kernels, parameterizations
+from cmlib.models import ACTIVATIONS, RNN, S4D, SSM, LinearRNN, NormalizedRNN
 from cmlib.models.rnn import _Euler, _euler
 from cmlib.sequence_maps import causal_convolution, linear_scan
 
@@ -461,3 +462,29 @@ def test_state_space_layer_rejects_inputs_and_routes():
         ssm()(noise())
     with pytest.raises(ValueError, match="expected route"):
         ssm()(two_channels(), "fft")
+
+
+@pytest.mark.parametrize(
+    ("norm", "size"),
+    [
+        ("l1", lambda s: s.l1_norm()),
+        ("l2", lambda s: kernels.l2_distance(s, 0 * kernels.Exponential(1.0))),
+        ("w1", lambda s: (s.l1_norm() + s(0.0) + s(0.0)) * (1 + s.rates[0]) / (1 + 2 * s.rates[0])),  # rho' < 0
+    ],
+)
+@pytest.mark.parametrize("rate", [1e-4, 0.3, 20.0])
+def test_a_normalised_mode_has_the_size_of_its_weights_whatever_its_rate(norm, size, rate):
+    model = NormalizedRNN([np.log(rate)], [2.0], [1.5], norm=norm, parameterization=parameterizations.exp)
+    mode = cmlib.ExponentialSum([rate], [model.kernel(0.0).item()])
+    assert size(mode) == pytest.approx(3.0, rel=1e-6)
+
+
+def test_a_normalised_network_is_a_linear_one_whose_readout_moves_with_its_rates():
+    raw, U, gamma = torch.tensor([-1.0, 0.5]).double(), torch.tensor([1.0, -2.0]).double(), torch.tensor([0.5, 3.0])
+    model = NormalizedRNN(raw, U, gamma.double(), dt=0.3, parameterization=parameterizations.exp)
+    x = torch.randn(2, 30, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for _ in range(2):
+        plain = LinearRNN(model.W, U, gamma * model.W.exp(), dt=0.3, parameterization=parameterizations.exp)
+        assert torch.allclose(model(x), plain(x)) and torch.allclose(model(x, route="convolution"), plain(x))
+        with torch.no_grad():
+            model.W += 1.0

@@ -140,6 +140,19 @@ WRONG = {
     # models
     "oblong W": (lambda: models.LinearRNN(np.ones((2, 3)), [1, 1], [1, 1]), r"expected W of shape .*, got \(2, 3\)"),
     "long U": (lambda: models.LinearRNN([-1.0], [1.0, 1.0], [1.0]), r"expected U and c of shape \(1,\), got \(2,\)"),
+    "gamma too long": (
+        lambda: models.NormalizedRNN([-1.0], [1.0], [1.0, 1.0]),
+        r"expected W, U and gamma of one shape \(m,\), got \[\(1,\), \(1,\), \(2,\)\]",
+    ),
+    "dense W to normalise": (
+        lambda: models.NormalizedRNN(-np.eye(2), [1, 1], [1, 1]),
+        r"expected W, U and gamma of one shape \(m,\), got",
+    ),
+    "mode without a norm": (lambda: models.NormalizedRNN([0.5], [1.0], [1.0]), "expected eigenvalues < 0, .* got 0.5"),
+    "another norm of modes": (
+        lambda: models.NormalizedRNN([-1.0], [1.0], [1.0], norm="l3"),
+        "expected norm among .*, got 'l3'",
+    ),
     "W of words": (lambda: models.LinearRNN(["a"], [1.0], [1.0]), "expected W to hold finite numbers"),
     "W with nan": (lambda: models.RNN([math.nan], [1.0], [1.0]), "expected W to hold finite numbers"),
     "dt of zero": (lambda: models.RNN([-1.0], [1.0], [1.0], dt=0), "expected dt > 0, got 0"),
