@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT / "workflow"))
 
 import lab  # noqa: E402
 import train  # noqa: E402
-from digests import _bound, _free, ensemble_digest, slice_of  # noqa: E402
+from digests import _bound, _free, ensemble_digest, slice_of, tables_read  # noqa: E402
 
 
 def walk(*, seed, widths, scale):
@@ -83,6 +83,17 @@ def test_outside_the_project_everything_is_computed(tmp_path, monkeypatch):
     monkeypatch.delenv("CMLIB_RESULTS", raising=False)
     monkeypatch.chdir(tmp_path)
     assert len(ensemble("walk", walk, 6, live=3, **VALUES)) == 6
+
+
+def test_another_chapter_gathers_a_table_and_is_stale_when_it_changes(results, tmp_path):
+    assert np.array_equal(ensembles.gathered("walk")["error"], ensemble("walk", None, 6, **VALUES)["error"])
+    with pytest.raises(ValueError, match="expected the table results/run.csv of the book, found none"):
+        ensembles.gathered("run")
+    (tmp_path / "results").mkdir()
+    table = tmp_path / "results" / "walk.csv"
+    table.write_text("seed\n0\n")
+    assert tables_read('rows = gathered("walk")["error"]', tmp_path) == {"walk": [table]}
+    assert tables_read('gathered("walk")\nensemble("run", f, 3)', tmp_path) == {"walk": [table]}
 
 
 def test_spreads_are_measured_per_row_and_what_never_varies_must_stay():

@@ -171,9 +171,9 @@ def chapter_digest(chapter: str, values: dict, root: Path = ROOT) -> str:
 
 
 def tables_read(code: str, root: Path = ROOT) -> dict[str, list[Path]]:
-    """Return the files of results/ behind each ensemble of a chapter."""
-    found = {}
-    for name, _ in ensembles_of(code):
+    """Return the files of results/ behind each ensemble of a chapter, its own or gathered by another."""
+    found, tree = {}, ast.parse(code)
+    for name, _ in _tables(tree, "ensemble") + _tables(tree, "gathered"):
         files = sorted(path for path in (root / "results").glob(f"{name}.*") if path.suffix in (".csv", ".npz"))
         if files:
             found[name] = files
@@ -182,12 +182,12 @@ def tables_read(code: str, root: Path = ROOT) -> dict[str, list[Path]]:
 
 def ensembles_of(code: str) -> list[tuple[str, ast.Call]]:
     """Return (name, call) of each `ensemble("name", experiment, seeds, ...)` in the code."""
-    return _ensembles(ast.parse(code))
+    return _tables(ast.parse(code), "ensemble")
 
 
-def _ensembles(tree: ast.AST) -> list[tuple[str, ast.Call]]:
+def _tables(tree: ast.AST, read_by: str) -> list[tuple[str, ast.Call]]:
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    named = [call for call in calls if ast.unparse(call.func).split(".")[-1] == "ensemble" and call.args]
+    named = [call for call in calls if ast.unparse(call.func).split(".")[-1] == read_by and call.args]
     return [(call.args[0].value, call) for call in named if isinstance(call.args[0], ast.Constant)]
 
 
@@ -201,7 +201,9 @@ def slice_of(code: str, name: str, sizes: bool = True) -> str:
         ValueError: when the code has no such ensemble.
     """
     statements = ast.parse(code).body
-    calls = [(i, call) for i, node in enumerate(statements) for found, call in _ensembles(node) if found == name]
+    calls = [
+        (i, call) for i, node in enumerate(statements) for found, call in _tables(node, "ensemble") if found == name
+    ]
     if not calls:
         raise ValueError(f"no ensemble {name!r} in this chapter")
     at, call = calls[0]

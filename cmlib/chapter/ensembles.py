@@ -95,6 +95,18 @@ def ensemble(name: str, experiment: Callable[..., list[dict]], seeds: int, *, li
     return Rows(table, gap, origin)
 
 
+def gathered(name: str) -> Rows:
+    """Return the rows of another chapter's ensemble, as results/ holds them.
+
+    Raises:
+        ValueError: when results/ has no table of this name.
+    """
+    folder = results_folder()
+    if folder is None or not (folder / f"{name}.csv").exists():
+        raise ValueError(f"expected the table results/{name}.csv of the book, found none")
+    return Rows(read_columns(folder / name), origin=f"{name}: results/{name}.csv")
+
+
 class Done(Exception):
     """Ends a job of the training stage with its columns, values and number of seeds."""
 
