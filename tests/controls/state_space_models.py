@@ -31,8 +31,8 @@ def half_the_push(right):
 def against_the_first_input(right):
     """The supremum over inputs is that of the first one."""
 
-    def begin(self, model, target, inputs, norm):
-        right(self, model, target, inputs[:1], norm)
+    def begin(self, model, target, inputs, *others):
+        right(self, model, target, inputs[:1], *others)
 
     return begin
 
