@@ -337,3 +337,16 @@ def test_radius_takes_tensors_and_leaves_them_alone():
     before = W.detach().clone()
     assert cmlib.stability_radius(W) == cmlib.stability_radius(before.numpy())
     assert torch.equal(W, before) and W.requires_grad
+
+
+@pytest.mark.parametrize("norm", [5.0, 50.0])
+def test_a_real_distance_that_is_level_along_the_boundary_is_returned_with_a_warning(norm):
+    # two rows whose complex radius is least for this norm, real radius 1, and a mode that is as near to the boundary
+    difference, total = np.sqrt((norm + 3) * (norm - 1)), norm - 1
+    pair = np.array([[-1.0, (total + difference) / 2], [(total - difference) / 2, -1.0]])
+    with pytest.warns(UserWarning, match=r"certified to a relative 0\.01 only"):
+        radius = cmlib.stability_radius(linalg.block_diag(pair, -1.01), "real")
+    # the mode moves by 1.01, and the pair's trace by 2 at no less than 1; no point of a grid is nearer
+    assert radius == pytest.approx(1.0, rel=1e-7)
+    grid = np.linspace(0.05, 2 * norm, 120)
+    assert min(real_distance(linalg.block_diag(pair, -1.01), 1j * t)[0] for t in grid) >= 1 - 1e-4
