@@ -79,7 +79,14 @@ def table(rows: list[dict], keys: set[str], labels: bool = False) -> list[str]:
     lines = [":::{list-table}", ":header-rows: 1", ":class: scorecard", ""]
     lines += [f"{'* -' if i == 0 else '  -'} {head}" for i, head in enumerate(heads)]
     for row in rows:
-        name = [f"* - ({label(row['id'])})=", f"    **{row['id']}** {plain(row['says'])}"]
+        back = [f"{{ref}}`judged <at-{label(row['id'])}>`"]
+        back += [f"{{ref}}`{page.rpartition('/')[2]} <used-{page}-{label(row['id'])}>`" for page in row.get("used", [])]
+        name = [
+            f"* - ({label(row['id'])})=",
+            f"    **{row['id']}** {plain(row['says'])}",
+            "",
+            "    [" + " · ".join(back) + "]{.used}",
+        ]
         lines += name if labels else [f"* - **{row['id']}** {plain(row['says'])}"]
         lines += [f"  - {cited(row['source'], keys)}", f"  - {plain(expected(row))}", f"  - {number(row['measured'])}"]
         seen = row.get("range") or {}

@@ -9,11 +9,12 @@ import shutil
 from pathlib import Path
 
 import figure_data
-from chapters import ROOT, RUNS, chapters
+from chapters import ROOT, RUNS, chapters, pages
 from digests import chapter_digest
 from evidence import evidence_of, tables, tally
 from figure_data import numbers_digest
 from lab import RESULTS, ensembles
+from layers import with_layers
 from notebooks import code_cells, figures_of, merged, outputs_digest, read_notebook, record_of, source, title_of
 from scorecard import label, page_body, record, table
 
@@ -91,21 +92,19 @@ def with_badges(notebook: dict, evidence: list[dict], keys: set[str]) -> dict:
             if output["output_type"] == "stream":
                 output["text"] = JUDGED.sub("", "".join(output["text"]))
         cell["outputs"] = [o for o in cell["outputs"] if o["output_type"] != "stream" or o["text"].strip()]
-        if "hide-cell" in cell["metadata"].get("tags", []) and re.search(r"\bclaims\.(check|claim)\(", source(cell)):
-            cell["metadata"]["tags"] = [*cell["metadata"]["tags"], "remove-input"]
     return notebook
 
 
 def badges(rows: list[dict], keys: set[str]) -> list[str]:
     """Return the directives for one table of a chapter."""
-    margin = ["", "::::{margin}"]
+    margin = ["", *(f"(at-{label(row['id'])})=" for row in rows), "::::{margin}"]
     for row in rows:
         link = f"{{ref}}`{row['id']} <{label(row['id'])}>`"
         margin += [f"[{row['verdict']}]{{.badge-{row['verdict'].split()[0].lower()}}} {link}", ""]
     amiss = [row["id"] for row in rows if row["verdict"] != "PASS"]
     opening = ["", f"::::{{dropdown}} The record: {tally(rows).replace(' · 0 checks, 0 pass', '')}"]
     opening[1] = opening[1].replace("0 claims, 0 pass · ", "")
-    opening += [":class-container: record"] + ([":open:"] if amiss else [])
+    opening += [":class-container: record amiss", ":open:"] if amiss else [":class-container: record"]
     body = table(rows, keys)
     return [*margin, "::::", *opening, "", *body, "::::", ""]
 
@@ -183,6 +182,12 @@ def front_banner(evidence: list[dict], troubles: dict[str, dict]) -> str:
     return "\n".join([":::{admonition} Not everything holds on this copy", ":class: danger", *wrong, ":::", "", text])
 
 
+def staged(page: str) -> Path:
+    """Return a page's source among the staged files."""
+    notebook = STAGE / f"{page}.ipynb"
+    return notebook if notebook.exists() else notebook.with_suffix(".md")
+
+
 def stage(preset: str) -> dict[str, dict]:
     """Fill `_build/stage` anew; return chapter -> its troubles, where it has any."""
     shutil.rmtree(STAGE, ignore_errors=True)
@@ -209,8 +214,12 @@ def stage(preset: str) -> dict[str, dict]:
             troubles[chapter] = found
         titles[chapter] = title_of(notebook)
         evidence += own
-        notebook = with_banner(with_badges(notebook, own, keys), troubles.get(chapter, {}))
+        notebook = with_layers(with_badges(notebook, own, keys), chapter)
+        notebook = with_banner(notebook, troubles.get(chapter, {}))
         page.write_text(json.dumps(with_alt_and_links(notebook, files)), encoding="utf-8")
+    texts = {page: staged(page).read_text(encoding="utf-8") for page in pages()}
+    for row in evidence:
+        row["used"] = [page for page, text in texts.items() if f"{{claim}}`{row['id']}`" in text]
     scorecard = record(evidence, preset)
     text = json.dumps(scorecard, indent=1, ensure_ascii=False) + "\n"
     (STAGE / "scorecard.json").write_text(text, encoding="utf-8")

@@ -21,6 +21,12 @@ class ClaimRole(SphinxRole):
         text = shown(found["measured"])
         classes = ["fail"] if found["verdict"] in ("FAIL", "NOT REACHED") else []
         label = "claim-" + self.text.lower().replace(".", "-")
+        number = nodes.inline("", text, classes=classes)
+        used = f"used-{self.env.docname}-{label}"
+        standard = self.env.get_domain("std")
+        if used not in standard.anonlabels:  # the row leads back to the first on each page
+            number["ids"] = [f"used-{label}"]
+            standard.note_hyperlink_target(used, self.env.docname, number["ids"][0])
         options = {
             "refdomain": "std",
             "reftype": "ref",
@@ -28,7 +34,7 @@ class ClaimRole(SphinxRole):
             "refexplicit": True,
             "refwarn": True,
         }
-        link = pending_xref(self.rawtext, nodes.inline("", text, classes=classes), refdoc=self.env.docname, **options)
+        link = pending_xref(self.rawtext, number, refdoc=self.env.docname, **options)
         return [link], []
 
 
