@@ -21,7 +21,7 @@ class ClaimRole(SphinxRole):
         text = shown(found["measured"])
         classes = ["fail"] if found["verdict"] in ("FAIL", "NOT REACHED") else []
         label = "claim-" + self.text.lower().replace(".", "-")
-        number = nodes.inline("", text, classes=classes)
+        number = nodes.inline("", "", classes=["measured", *classes])
         used = f"used-{self.env.docname}-{label}"
         standard = self.env.get_domain("std")
         if used not in standard.anonlabels:  # the row leads back to the first on each page
@@ -34,8 +34,8 @@ class ClaimRole(SphinxRole):
             "refexplicit": True,
             "refwarn": True,
         }
-        link = pending_xref(self.rawtext, number, refdoc=self.env.docname, **options)
-        return [link], []
+        number += pending_xref(self.rawtext, nodes.inline("", text), refdoc=self.env.docname, **options)
+        return [number], []
 
 
 def shown(measured):

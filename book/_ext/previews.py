@@ -1,4 +1,4 @@
-"""What a link leads to, for a small window beside it: previews/PAGE.js, which previews.js loads when a reader points at one."""
+"""What a link leads to, for a small window beside it: previews/PAGE.js, loaded when a reader points at one."""
 
 import copy
 import json
