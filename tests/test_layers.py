@@ -41,8 +41,9 @@ def test_parameters_and_figures_have_their_names():
     names = [c["metadata"]["mystnb"]["code_prompt_show"] for c in layered[1:]]
     assert names[:2] == ["Parameters", "Draw Figure 6.1"]
     assert layered[3]["metadata"]["tags"] == ["hide-input", "judges"]
-    assert "[One](#map-plateaus-1) · [Two](#map-plateaus-2) (\N{BLACK STAR} [main result](#main-plateaus))" in (
-        layered[0]["source"]
+    assert (
+        "[One](#map-plateaus-1) · [Two](#map-plateaus-2) (\N{BLACK STAR} [main result](#main-plateaus))"
+        in (layered[0]["source"])
     )
     assert cells[1]["metadata"]["tags"] == ["parameters"]  # the notebook itself is left alone
 

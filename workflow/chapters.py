@@ -23,6 +23,13 @@ def chapters(root: Path = ROOT) -> list[str]:
     return [page.removeprefix("book/") for page in pages(root) if (root / f"{page}.ipynb").exists()]
 
 
+def numbers(root: Path = ROOT) -> dict[str, int]:
+    """Return page -> its number, as Sphinx counts through the numbered parts of the table of contents."""
+    parts = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8")).get("parts", [])
+    files = [page["file"] for part in parts if part.get("numbered") for page in part["chapters"]]
+    return {file: number for number, file in enumerate(files, start=1)}
+
+
 def typed_values(chapter: str, values: dict, root: Path = ROOT) -> dict:
     """Return the values as the chapter's parameter cell types them.
 

@@ -5,29 +5,21 @@ import copy
 import html
 import re
 
-import yaml
-from chapters import ROOT
+from chapters import numbers
 from notebooks import code_cells, source, tags
 
 LONGEST_NAME = 70
 
 
-def chapter_numbers() -> dict[str, int]:
-    """Return page -> its number, as Sphinx counts the pages of the numbered parts."""
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    parts = [part for part in toc["parts"] if part.get("numbered")]
-    files = [page["file"] for part in parts for page in part["chapters"]]
-    return {file: number for number, file in enumerate(files, start=1)}
-
-
 def with_layers(notebook: dict, chapter: str) -> dict:
     """Put every cell's code into a fold with a name, and a map of the chapter under its title."""
     notebook, figure = copy.deepcopy(notebook), 0
-    number = chapter_numbers()[f"book/{chapter}"]
+    number = numbers().get(f"book/{chapter}")
+    stem = f"Draw Figure {number}." if number else "Draw Figure "
     for cell in code_cells(notebook):
         about = cell["metadata"].setdefault("mystnb", {})
         figure += "figure" in about
-        name = f"Draw Figure {number}.{figure}" if "figure" in about else fold_name(cell)
+        name = f"{stem}{figure}" if "figure" in about else fold_name(cell)
         judges = "hide-cell" in tags(cell)
         kept = [tag for tag in tags(cell) if tag not in ("hide-input", "hide-cell")]
         if "remove-input" not in kept and "remove-cell" not in kept:
