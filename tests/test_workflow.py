@@ -376,7 +376,8 @@ def test_evidence_tables_become_badges_and_printed_verdicts_leave_the_page():
     code = nbformat.v4.new_code_cell("claims.claim(1)", outputs=[stream], metadata={"tags": ["hide-cell"]})
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text), code])
     words, cell = with_badges(notebook, [claim(verdict="FAIL")], set())["cells"]
-    assert words["source"].startswith("Before.\n\n\n(at-claim-a-1)=\n::::{margin}\n[FAIL]{.badge-fail} {ref}`A-1 <claim-a-1>`")
+    badge = "(at-claim-a-1)=\n::::{margin}\n[FAIL]{.badge-fail} {ref}`A-1 <claim-a-1>`"
+    assert words["source"].startswith(f"Before.\n\n\n{badge}")
     assert ":open:" in words["source"] and words["source"].endswith("After.")
     assert cell["outputs"][0]["text"] == "kept\n"
 
