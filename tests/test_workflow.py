@@ -37,6 +37,16 @@ PARAMETERS = "rate: float = 0.5  # per unit of time\nwidths: list[int] = [2, 4] 
 CLAIM = """from cmlib import claims, number
 _ = claims.claim("{id}", number.NUMBER, rival=7, below={bound})"""
 TABLE = "| Claim | Fails for | Source |\n|:--|:--|:--|\n| **{id}** the number is small | seven | wang2024inverse |\n"
+ATLAS = """- id: B-F1
+  name: Figure 1 of B
+  title: a number
+  source: text
+  says: It is small.
+  verdict: contradicted
+  why: It is {claim}`two`.
+  sections: [linear/two]
+  evidence: [two]
+"""
 
 
 def write_chapter(project, name, *cells, prose="Prose."):
@@ -72,10 +82,13 @@ def built(tmp_path_factory):
     (project / "book" / "back").mkdir()
     for name in ("_config.yml", "book/references.bib", "book/back/scorecard.md", "book/back/references.md"):
         shutil.copy(ROOT / name, project / name)
+    shutil.copy(ROOT / "book" / "atlas.md", project / "book")
+    (project / "book" / "atlas.yml").write_text(ATLAS)
+    (project / "results" / "published").mkdir(parents=True)
     (project / "workflow" / "presets.yml").write_text("smoke:\n  linear/one: {rate: 0.25}\n")
     (project / "requirements.lock").write_text("")
-    (project / "book" / "intro.md").write_text("# Intro\n\nSee {cite:t}`wang2024inverse`.\n\n% evidence\n")
-    pages = ["book/linear/one", "book/linear/two", "book/back/scorecard", "book/back/references"]
+    (project / "book" / "intro.md").write_text("# Intro\n\nSee {cite:t}`wang2024inverse`.\n\n% evidence\n\n% atlas\n")
+    pages = ["book/atlas", "book/linear/one", "book/linear/two", "book/back/scorecard", "book/back/references"]
     toc = {"format": "jb-book", "root": "book/intro", "chapters": [{"file": page} for page in pages]}
     (project / "_toc.yml").write_text(yaml.safe_dump(toc))
     (project / "cmlib").mkdir()
@@ -144,6 +157,7 @@ def test_update_of_one_chapter_in_a_fresh_clone_asks_nothing_of_the_others(proje
 
 
 def test_failing_claim_stops_nothing_and_is_red_wherever_it_stands(project):
+    (project / "book" / "atlas.yml").write_text(ATLAS.replace("two", "one"))
     write_chapter(project, "one", CLAIM.format(id="one", bound=0.1), "after = 1", prose="It is {claim}`one`.")
     done = run(project, "book")
     assert done.returncode == 1
@@ -155,6 +169,8 @@ def test_failing_claim_stops_nothing_and_is_red_wherever_it_stands(project):
     assert "badge-fail" in page and '<span class="fail">FAIL' in page
     assert "Not everything holds on this copy" in (project / "_build/html/book/intro.html").read_text()
     assert '<span class="fail">FAIL' in (project / "_build/html/book/back/scorecard.html").read_text()
+    assert 'is-failing">evidence fails' in (project / "_build/html/book/atlas.html").read_text()
+    assert "On this copy the evidence fails" in (project / "_build/html/book/intro.html").read_text()
 
 
 def test_crash_ends_one_chapter_whose_page_shows_what_was_committed_under_a_banner(project):

@@ -8,6 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
+import atlas
 import figure_data
 from chapters import ROOT, RUNS, chapters, pages
 from digests import chapter_digest
@@ -19,7 +20,7 @@ from notebooks import code_cells, figures_of, merged, outputs_digest, read_noteb
 from scorecard import label, page_body, record, table
 
 STAGE = ROOT / "_build" / "stage"
-PLACEHOLDER, BANNER = "% scorecard", "% evidence"
+PLACEHOLDER, BANNER, CARDS = "% scorecard", "% evidence", "% atlas"
 FILES = {"PNG": ".png", "SVG": ".svg", "data (CSV)": ".csv", "data (NPZ)": ".npz", "data (JSON)": ".json.txt"}
 FILES["provenance"] = ".json"
 JUDGED = re.compile(r"^(check|claim) \S+ · .* · (PASS|FAIL|OPEN)\n?", re.MULTILINE)
@@ -70,12 +71,28 @@ def with_alt_and_links(notebook: dict, files: Path) -> dict:
         cells.append(cell)
         for figure in figures_of(cell):
             cell["metadata"].setdefault("mystnb", {}).setdefault("image", {})["alt"] = figure["alt"]
-            names = {words: figure["figure"] + suffix for words, suffix in FILES.items()}
-            links = [f"[{words}]({files.name}/{n})" for words, n in names.items() if (files / n).exists()]
+            links = [f"[{words}]({files.name}/{name})" for words, name in files_of(figure["figure"], files).items()]
             if links:
                 text = ":::{div} figure-files\n" + " · ".join(links) + "\n:::"
                 cells.append({"cell_type": "markdown", "id": f"files-{len(cells)}", "metadata": {}, "source": text})
     return notebook | {"cells": cells}
+
+
+def files_of(figure: str, folder: Path) -> dict[str, str]:
+    """Return words -> name of those files of a figure that are in a folder."""
+    names = {words: figure + suffix for words, suffix in FILES.items()}
+    return {words: name for words, name in names.items() if (folder / name).exists()}
+
+
+def atlas_pages(evidence: list[dict], preset: str) -> list[tuple[str, str, str]]:
+    """Return page, mark and text of what the atlas puts on its own page and on the first one."""
+    cards, book, files = atlas.read(), atlas.Book(evidence, preset), {}
+    shutil.copytree(atlas.PUBLISHED, STAGE / "book" / "published")
+    for figure, (chapter, _, _) in book.pictures.items():
+        folder = f"{chapter}.files"
+        found = files_of(figure, STAGE / "book" / folder)
+        files[figure] = {words: f"{folder}/{name}" for words, name in found.items()}
+    return [("atlas.md", CARDS, atlas.page_body(cards, book, files)), ("intro.md", CARDS, atlas.summary(cards, book))]
 
 
 def with_badges(notebook: dict, evidence: list[dict], keys: set[str]) -> dict:
@@ -227,6 +244,7 @@ def stage(preset: str) -> dict[str, dict]:
     for name, mark, new in (
         ("back/scorecard.md", PLACEHOLDER, body),
         ("intro.md", BANNER, front_banner(evidence, troubles)),
+        *atlas_pages(evidence, preset),
     ):
         page = STAGE / "book" / name
         page.write_text(page.read_text(encoding="utf-8").replace(mark, new), encoding="utf-8")
