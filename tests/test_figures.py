@@ -1,8 +1,8 @@
 import base64
 import hashlib
+import io
 import json
 import re
-import struct
 import subprocess
 import sys
 
@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt  # after the choice of a backend without windows
@@ -67,15 +68,27 @@ def test_saved_figure_is_closed_and_shows_itself_once_with_its_alternative_text(
     assert not plt.fignum_exists(fig.number)
     data, metadata = saved._repr_mimebundle_()
     assert data["text/plain"] == "Figure a" and base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
-    assert metadata == {"cmlib": {"figure": "a", "alt": "a line falls"}, "image/png": {"alt": "a line falls"}}
+    shown = {"alt": "a line falls", "width": 560, "height": 360}
+    assert metadata == {"cmlib": {"figure": "a", "alt": "a line falls"}, "image/png": shown}
 
 
-def test_picture_has_at_most_100_dots_per_inch_and_an_opaque_white_ground(output):
+def test_picture_is_twice_as_sharp_as_shown_on_white_and_says_how_small_its_words_are(output):
     figures.save(drawn(), "a", data={"x": [1]}, alt="a line")
-    png = (output / "a.png").read_bytes()
-    width, height = figures.STYLE["figure.figsize"]
-    assert struct.unpack(">II", png[16:24]) == (round(100 * width), round(100 * height))
-    assert (plt.imread(output / "a.png")[0, 0] == 1.0).all()
+    with Image.open(output / "a.png") as picture:
+        assert picture.size == (1120, 720) and picture.info["dpi"] == pytest.approx((200, 200), rel=1e-4)
+        assert picture.info["Smallest text"] == "10"
+        assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_picture_of_256_colours_moves_none_of_them_far(output):
+    fig = drawn()
+    fig.axes[0].imshow(np.arange(400.0).reshape(20, 20), cmap="twilight")  # more colours than there is room for
+    drawing = io.BytesIO()
+    fig.savefig(drawing, dpi=200)
+    figures.save(fig, "a", data={"x": [1]}, alt="colours")
+    with Image.open(drawing) as before, Image.open(output / "a.png") as after:
+        few = np.asarray(after.convert("RGB")).astype(int)
+        assert np.abs(few - np.asarray(before.convert("RGB"))).max() <= 0.1 * 255
 
 
 @pytest.mark.parametrize(
@@ -151,7 +164,8 @@ def test_movable_figure_is_saved_like_any_and_shown_still_without_a_script(outpu
     figure = movable(data={"extra": [1.0]}, parameters={"m": 4})
     data, metadata = figure._repr_mimebundle_()
     assert set(data) == {"image/png", "text/html", "text/plain"} and data["text/plain"] == "Figure B-F1.x"
-    assert metadata == {"cmlib": {"figure": "B-F1.x", "alt": "curves move"}, "image/png": {"alt": "curves move"}}
+    shown = {"alt": "curves move", "width": 560, "height": 360}
+    assert metadata == {"cmlib": {"figure": "B-F1.x", "alt": "curves move"}, "image/png": shown}
     assert {p.name for p in output.iterdir()} == {f"B-F1.x.{kind}" for kind in ("png", "svg", "npz", "json")}
     with np.load(output / "B-F1.x.npz") as saved:
         assert np.array_equal(saved["value"], VALUES) and np.array_equal(saved["plain, x"], TIMES)

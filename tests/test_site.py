@@ -37,7 +37,7 @@ pytestmark = [
 ]
 PAGES = pages()
 CHAPTERS = [f"book/{chapter}" for chapter in chapters()]
-PICTURE = "figure img, figure svg[role=img]"  # the second in figures with a slider
+PICTURE = "figure img:visible, figure svg[role=img]"  # the second in figures with a slider
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -123,7 +123,7 @@ def test_page_is_whole_and_asks_nobody_else(visit, name):
     assert visit.count("mjx-merror") == 0
     assert visit.count(UNDEFINED_MACRO) == 0
     assert visit.count(".math:not(:has(mjx-container))") == 0  # no formula was left as text
-    for picture in page.locator("article img").all():
+    for picture in page.locator("article img:visible").all():
         assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
         assert picture.get_attribute("alt").strip()
         assert picture.evaluate("image => image.width <= image.closest('article').clientWidth")
@@ -151,13 +151,21 @@ def test_chapter_shows_its_figures_and_its_claims(wide, name):
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
-def test_dark_page_keeps_the_figures_on_white(browser, address, name):
-    visit = Visit(browser, address, 1300, "dark")
+def test_dark_page_shows_dark_figures_and_asks_for_no_others(browser, address, name):
+    visit, asked = Visit(browser, address, 1300, "dark"), set()
+    visit.page.on("request", lambda request: asked.add(request.url))
     page = visit.open(name)
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     for image in page.locator(PICTURE).all():
-        look = image.evaluate("i => [getComputedStyle(i).backgroundColor, getComputedStyle(i).filter]")
-        assert look == ["rgb(255, 255, 255)", "none"]
+        image.scroll_into_view_if_needed()
+        if image.get_attribute("role") == "img":
+            assert image.evaluate("i => getComputedStyle(i).backgroundColor") == "rgb(18, 18, 18)"
+        else:
+            loaded = "i => i.decode().then(() => [i.naturalWidth > 0, getComputedStyle(i).filter])"
+            assert image.evaluate(loaded) == [True, "none"]
+            assert image.get_attribute("src").endswith("-dark.png")
+    pictures = {url for url in asked if "/_images/" in url and url.endswith(".png")}
+    assert all(url.endswith("-dark.png") for url in pictures)
     visit.context.close()
 
 

@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from cmlib.chapter.figures import SavedFigure, save
+from cmlib.chapter.figures import SavedFigure, save, smallest_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,9 +86,12 @@ def movable(
         rf'<span class="math notranslate nohighlight">\({html.escape(part)}\)</span>' if i % 2 else html.escape(part)
         for i, part in enumerate(label.split("$"))
     )
+    width = round(100 * fig.get_figwidth())
     fragment = _FRAGMENT.format(
         id=f"movable-{name}",
-        width=round(100 * fig.get_figwidth()),
+        width=width,
+        least=min(width, math.ceil(width * READABLE / (smallest_text(fig) * 100 / 72))),
+        ratio=round(fig.get_figwidth() / fig.get_figheight(), 4),
         svg=ElementTree.tostring(svg, encoding="unicode"),
         label=words,
         last=len(values) - 1,
@@ -96,14 +100,20 @@ def movable(
         # no text of a frame can end the script
         frames=json.dumps([f"{name}-moves-", shown_values, moves], ensure_ascii=False).replace("<", r"\u003c"),
     )
-    return MovableFigure(name, alt, saved.folder, fragment)
+    return MovableFigure(name, alt, saved.folder, saved.inches, fragment)
 
 
+READABLE = 9  # pixels of a page: the least height of letters to which it shrinks the figure, which then scrolls
+
+# Figure and slider are seen at once on a screen of ordinary height.
 # The comments are the marks of what may differ between machines: nbval compares nothing between them.
-_FRAGMENT = """<!--⟨--><div id="{id}" class="movable" style="max-width:{width}px;margin:0 auto">
+_FRAGMENT = """<!--⟨--><div id="{id}" class="movable"
+ style="max-width:max({least}px,min({width}px,(100vh - 10rem)*{ratio}));margin:0 auto">
+<div class="movable-picture" style="overflow-x:auto"><div style="min-width:{least}px">
 {svg}
+</div></div>
 <div hidden><div style="display:flex;flex-wrap:wrap;gap:0 0.8em;align-items:center;padding:0.4em 0.6em">
-<label for="{id}-range">{label}</label>
+<label for="{id}-range">drag me: {label}</label>
 <input type="range" id="{id}-range" min="0" max="{last}" step="1" value="{shown}" autocomplete="off"
  style="flex:1 1 7em;min-width:0;height:2em">
 <output for="{id}-range" aria-live="polite" style="min-width:2.5em">{value}</output>
@@ -123,7 +133,7 @@ _FRAGMENT = """<!--⟨--><div id="{id}" class="movable" style="max-width:{width}
     }});
   }};
   range.addEventListener("input", show);
-  root.querySelector("div").hidden = false;
+  root.querySelector("[hidden]").hidden = false;
   show();
 }})();
 </script></div><!--⟩-->"""
@@ -187,7 +197,7 @@ def _inline_svg(text: str, name: str, alt: str) -> ElementTree.Element:
     svg.remove(_found(svg, f"{_SVG}defs"))  # one style for the whole page; what it says is put on the root
     for size in ("width", "height"):
         del svg.attrib[size]
-    look = "display:block;width:100%;height:auto;background:#fff;stroke-linejoin:round;stroke-linecap:butt"
+    look = "display:block;width:100%;height:auto;background:#fff;fill:#000;stroke-linejoin:round;stroke-linecap:butt"
     svg.attrib |= {"role": "img", "aria-label": alt, "style": look}
     return svg
 
@@ -213,7 +223,7 @@ def _put(group: ElementTree.Element, artist: Any, step: str) -> None:
         "dominant-baseline": _BASELINES.get(artist.get_verticalalignment(), "auto"),
         "font-size": f"{artist.get_fontsize():g}",
         "font-family": "DejaVu Sans, Verdana, sans-serif",
-        "fill": to_hex(artist.get_color()),
+        "style": f"fill:{to_hex(artist.get_color())}",
     }
     group[:] = group.findall(f".//{_SVG}defs")  # its glyphs, which other words may use
     ElementTree.SubElement(group, f"{_SVG}text", attributes).text = step
