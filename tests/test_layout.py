@@ -13,7 +13,8 @@ NUMERICS = {"torch", "numpy", "scipy", "matplotlib"}
 WORKFLOW = {path.stem for path in (ROOT / "workflow").glob("*.py")}
 # folder -> what its files may import besides the standard library
 ALLOWED = {
-    "cmlib": {"cmlib", "jaxtyping", "numba", "sklearn"} | NUMERICS,  # sklearn for its digits
+    # sklearn for its digits; PIL, which matplotlib brings, to write pictures of few colours
+    "cmlib": {"cmlib", "jaxtyping", "numba", "sklearn", "PIL"} | NUMERICS,
     "book": {"cmlib"} | NUMERICS,
     # of cmlib the tables' format and its names, to put defects under them
     "workflow": {"papermill", "nbformat", "psutil", "yaml", "threadpoolctl", "cmlib"} | NUMERICS | WORKFLOW,
