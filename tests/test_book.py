@@ -31,7 +31,7 @@ from notebooks import (  # noqa: E402
 
 PARAMETER = re.compile(r"[a-z]\w*: (int|float|bool|str|list\[(int|float|str)\]) = .*\S  # \S.*")
 LARGEST = 800_000  # bytes
-WIDEST = 800  # pixels: eight inches at 100 dots per inch
+WIDEST = 1600  # pixels: eight inches at 200 dots per inch
 
 
 def outputs(notebook):
@@ -201,7 +201,7 @@ def edit(*path, to):
 
 ERROR = {"output_type": "error", "ename": "ValueError", "evalue": "", "traceback": []}
 STDERR = {"output_type": "stream", "name": "stderr", "text": "a warning"}
-WIDE = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(8) + struct.pack(">II", 1600, 900)).decode()
+WIDE = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(8) + struct.pack(">II", 1700, 900)).decode()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ black nearly white, and a colour stays the colour that the caption names.
 """
 
 import io
+import posixpath
 import re
 from pathlib import Path
 
@@ -15,7 +16,7 @@ GROUND = (0x12, 0x12, 0x12)  # of the dark theme
 READABLE = 9  # CSS pixels: the least height of letters to which a narrow page may shrink a picture
 PICTURE = re.compile(r'<img ([^>]*?)src="((?:\.\./)*)(_images/[^"]+?)\.png"([^>]*?)/?>')
 MOVABLE = re.compile(r'<div id="movable-.*?</svg>', re.DOTALL)
-COLOUR = re.compile(r"\b(fill|stroke|background): ?(#[0-9a-f]{3,6})\b(?!;? ?\1: ?light-dark)")
+COLOUR = re.compile(r"\b(fill|stroke|background): ?(#[0-9a-f]{3,6})\b")
 
 # Björn Ottosson's OKLab: linear light -> cones -> lightness, green-red, blue-yellow
 TO_CONES = np.array(
@@ -69,12 +70,12 @@ def dark_picture(path: Path) -> bytes:
     return drawn.getvalue()
 
 
-def both(match: re.Match, folder: Path) -> str:
+def both(match: re.Match, path: Path, outdir: Path) -> str:
     """Return the picture's tag as two, one for each theme, of which a browser loads the one it shows."""
     before, up, name, after = match.groups()
-    path = folder / f"{name}.png"
-    twin = path.with_name(f"{path.stem}-dark.png")
+    twin = outdir / f"{name}-dark.png"
     if not twin.exists():
+        twin.parent.mkdir(exist_ok=True)
         twin.write_bytes(dark_picture(path))
     with Image.open(path) as picture:
         scale = picture.info.get("dpi", (100,))[0] / 100
@@ -98,18 +99,18 @@ def both_colours(match: re.Match) -> str:
     return f"{match[0]};{match[1]}:light-dark(#{digits},#{turned})"
 
 
-def rewrite(app, exception):
-    if exception is not None or app.builder.name not in ("html", "dirhtml"):
+def rewrite(app, pagename, templatename, context, doctree):
+    if app.builder.name != "html" or doctree is None:
         return
-    folder = Path(app.outdir)
-    for page in sorted(folder.rglob("*.html")):
-        text = page.read_text(encoding="utf-8")
-        new = PICTURE.sub(lambda match: both(match, folder), text)
-        new = MOVABLE.sub(lambda match: COLOUR.sub(both_colours, match[0]), new)
-        if new != text:
-            page.write_text(new, encoding="utf-8")
+    files = {posixpath.splitext(name)[0]: Path(app.srcdir, path) for path, name in app.builder.images.items()}
+
+    def picture(match: re.Match) -> str:
+        return both(match, files[posixpath.basename(match[3])], Path(app.outdir))
+
+    body = PICTURE.sub(picture, context["body"])
+    context["body"] = MOVABLE.sub(lambda movable: COLOUR.sub(both_colours, movable[0]), body)
 
 
 def setup(app):
-    app.connect("build-finished", rewrite, priority=900)  # when the pictures are in place
+    app.connect("html-page-context", rewrite, priority=400)  # before previews are cut from the page
     return {"parallel_read_safe": True, "version": "1"}
