@@ -188,12 +188,12 @@ class TestPage:
         page.get_by_label("A", exact=True).click()
         assert page.locator(SHOWN).count() == found("contradicted", "A")
         assert page.get_by_role("status").inner_text() == f"{found('contradicted', 'A')} of {len(CARDS)} cards"
-        page.locator("#paper-all").click()
-        page.locator("#verdict-all").click()
+        page.locator("#only-paper-all").click()
+        page.locator("#only-verdict-all").click()
         assert page.locator(SHOWN).count() == len(CARDS) and "?" not in page.url
 
     def test_filters_by_keyboard(self, page):
-        page.locator("#paper-all").focus()
+        page.locator("#only-paper-all").focus()
         page.keyboard.press("ArrowRight")
         page.keyboard.press("ArrowRight")
         assert page.locator(SHOWN).count() == found(paper="B") and page.url.endswith("?paper=b")
@@ -201,7 +201,7 @@ class TestPage:
     def test_opens_as_its_address_says(self, page):
         page.goto(f"{page.url}?paper=B&verdict=corrected")
         assert page.locator(SHOWN).count() == found("corrected", "B") > 0
-        assert page.locator("#paper-b").is_checked() and page.locator("#verdict-corrected").is_checked()
+        assert page.locator("#only-paper-b").is_checked() and page.locator("#only-verdict-corrected").is_checked()
 
     def test_numbers_of_the_table_lead_to_as_many_cards(self, page):
         links = page.locator(".atlas-counts a").all()

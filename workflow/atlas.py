@@ -35,16 +35,16 @@ PAPERS = {
     "C": Paper("C", ("Wang and Li", "Wang et al.", "Wang"), "ICML 2024", "wang2024stablessm"),
 }
 VERDICTS = {
-    "reproduced": "the figure comes out as printed, or the statement holds, wherever the card says that it was tried",
+    "reproduced": "the figure comes out, or the statement holds, in all that was tried",
     "reproduced in part": "some of it does, and the card says what does not, or what was not tried",
-    "depends on the protocol": "it comes out or not, by choices that the text leaves open or that could be others",
+    "depends on the protocol": "it comes out or not, depending on choices that the card names",
     "contradicted": "done as described, the opposite comes out",
     "corrected": "as printed it does not hold in full; a change that the card gives makes it hold",
     "not tested": "the book uses it or passes it by, and computes nothing",
 }
 SOURCES = {
-    "text": "checked in the paper's text",
-    "secondary": "known to us from later papers, lecture notes or public code, and not checked in the paper itself",
+    "text": "Checked in the paper's text.",
+    "secondary": "Known to us from later papers, lecture notes or public code; not checked in the paper itself.",
 }
 SHORT = {
     "Figure": "Fig.",
@@ -118,6 +118,11 @@ class Book:
         for found in re.finditer(r"^\((\S+)\)=$|\{(prf|math)[^}]*\}[^\n]*\n:label: (\S+)", text, re.MULTILINE):
             self.places[found[1] or found[3]] = (ROLES.get(found[2], "ref"), chapter)
 
+    def link(self, place: str) -> str:
+        """Return the role that leads to a label or a chapter."""
+        role, chapter = self.places[place]
+        return f"{{doc}}`/book/{chapter}`" if role == "doc" else f"{{{role}}}`{place}`"
+
     def chapter_of(self, card: dict) -> str | None:
         """Return the chapter that a card's values and its command are of."""
         if "picture" in card:
@@ -180,11 +185,11 @@ def summary(cards: list[dict], book: Book) -> str:
     """Return one sentence that counts the verdicts, for the first page; in red, those whose evidence fails."""
     words = []
     for verdict in VERDICTS:
-        n = sum(card["verdict"] == verdict for card in cards)
-        verb = ("is ", "depends ") if n == 1 else ("are ", "depend ")
-        words += [
-            f"{n} {verb[1] + verdict.removeprefix('depends ') if 'depends' in verdict else verb[0] + verdict}"
-        ] * (n > 0)
+        if n := sum(card["verdict"] == verdict for card in cards):
+            said = f"{'is' if n == 1 else 'are'} {verdict}"
+            if verdict.startswith("depends"):
+                said = verdict if n == 1 else verdict.replace("depends", "depend")
+            words.append(f"{n} {said}")
     text = f"Of {len(cards)} figures, tables and statements of the papers, {', '.join(words[:-1])} and {words[-1]}: "
     text += "the {doc}`atlas </book/atlas>` has a card for each."
     if failing := [card for card in cards if book.standing(card) == "fails"]:
@@ -238,8 +243,9 @@ def filters() -> list[str]:
     for group, values in (("paper", LETTERS), ("verdict", VERDICTS)):
         lines.append(f"<fieldset><legend>{group.capitalize()}</legend>")
         for value in ("all", *values):
-            id = f"{group}-{slug(value)}"
-            box = f'<input type="radio" name="{group}" id="{id}"{" checked" if value == "all" else ""}>'
+            id = f"only-{group}-{slug(value)}"
+            checked = " checked" if value == "all" else ""
+            box = f'<input type="radio" name="{group}" value="{slug(value)}" id="{id}"{checked}>'
             lines.append(f'<label for="{id}">{box} {value}</label>')
         lines.append("</fieldset>")
     return [*lines, '<p role="status"></p>', "</form>"]
@@ -254,7 +260,8 @@ def rendered(card: dict, book: Book, files: dict[str, str]) -> list[str]:
         lines += [f":::{{index}} single: {entry}", ":::"]
     edition = PAPERS[NAME.fullmatch(card["name"])[3]].edition
     also = f"; also {', '.join(card['also'])}" if len(card.get("also", [])) in (1, 2) else ""
-    lines += ["", f"[{card['title']}]{{.atlas-title}} [{edition}{also}]{{.atlas-edition}}", ""]
+    title = card["title"][0].upper() + card["title"][1:]
+    lines += ["", f"[{title}]{{.atlas-title}} [{edition}{also}]{{.atlas-edition}}", ""]
     warning = {"fails": "[evidence fails]{.verdict .is-failing} ", "open": "[evidence open]{.verdict .is-open} "}
     lines += [f"{warning.get(standing, '')}{badge(card['verdict'])} {card['why'].strip()}", ""]
     if "PNG" in files:
@@ -263,7 +270,7 @@ def rendered(card: dict, book: Book, files: dict[str, str]) -> list[str]:
         lines += [f":::{{image}} {files['PNG']}", *options, ":::", ""]
     verb = "shows" if card["name"].startswith("Figure") else "says"
     said = f"*What it {verb}.* {card['says'].strip()}"
-    lines += [said + ("" if card["source"] == "text" else f" ({SOURCES['secondary']})"), ""]
+    lines += [said + ("" if card["source"] == "text" else f" [{SOURCES['secondary']}]{{.atlas-edition}}"), ""]
     lines += links(card, book, files)
     table = rows_of(card) + (published_rows(card, book) if "published" in card else [])
     if table:
@@ -278,31 +285,20 @@ def rendered(card: dict, book: Book, files: dict[str, str]) -> list[str]:
 
 def shown(value: object) -> str:
     """Return a parameter's value as a text has it."""
-    return (
-        ", ".join(map(shown, value))
-        if isinstance(value, list)
-        else f"{value:,}"
-        if isinstance(value, int)
-        else f"{value:g}"
-    )
+    if isinstance(value, list):
+        return ", ".join(map(shown, value))
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 def links(card: dict, book: Book, files: dict[str, str]) -> list[str]:
     """Return where a card leads to: sections, evidence and files."""
-    places = [
-        f"{{{book.places[place][0]}}}`{'/book/' * (place == book.places[place][1])}{place}`"
-        for place in card["sections"]
-    ]
-    lines = [":::{div} atlas-links", f"**In the book:** {' · '.join(places)}"]
+    lines = [":::{div} atlas-links", f"**In the book:** {' · '.join(map(book.link, card['sections']))}"]
     if "evidence" in card:
-        rows = [book.evidence[id] for id in card["evidence"]]
-        marks = [
-            "" if row["verdict"] == "PASS" else f"[{row['verdict']}]{{.badge-{row['verdict'].split()[0].lower()}}} "
-            for row in rows
-        ]
-        found = [
-            f"{mark}{{ref}}`{row['id']} <{claim_label(row['id'])}>`" for mark, row in zip(marks, rows, strict=True)
-        ]
+        found = []
+        for row in (book.evidence[id] for id in card["evidence"]):
+            found.append(f"{{ref}}`{row['id']} <{claim_label(row['id'])}>`")
+            if row["verdict"] != "PASS":
+                found[-1] = f"[{row['verdict']}]{{.badge-{row['verdict'].split()[0].lower()}}} {found[-1]}"
         lines += ["", f"**Evidence:** {' · '.join(found)}"]
     if "published" in card:
         names = {"their numbers (CSV)": ".csv", "where these are from": ".json"}

@@ -84,15 +84,14 @@ def files_of(figure: str, folder: Path) -> dict[str, str]:
     return {words: name for words, name in names.items() if (folder / name).exists()}
 
 
-def atlas_pages(evidence: list[dict], preset: str) -> list[tuple[str, str, str]]:
-    """Return page, mark and text of what the atlas puts on its own page and on the first one."""
+def atlas_pages(evidence: list[dict], preset: str) -> dict[str, str]:
+    """Return what the atlas puts on its own page and on the first one."""
     cards, book, files = atlas.read(), atlas.Book(evidence, preset), {}
     shutil.copytree(atlas.PUBLISHED, STAGE / "book" / "published")
     for figure, (chapter, _, _) in book.pictures.items():
-        folder = f"{chapter}.files"
-        found = files_of(figure, STAGE / "book" / folder)
-        files[figure] = {words: f"{folder}/{name}" for words, name in found.items()}
-    return [("atlas.md", CARDS, atlas.page_body(cards, book, files)), ("intro.md", CARDS, atlas.summary(cards, book))]
+        names = files_of(figure, STAGE / "book" / f"{chapter}.files")
+        files[figure] = {words: f"{chapter}.files/{name}" for words, name in names.items()}
+    return {"atlas.md": atlas.page_body(cards, book, files), "intro.md": atlas.summary(cards, book)}
 
 
 def with_badges(notebook: dict, evidence: list[dict], keys: set[str]) -> dict:
@@ -199,6 +198,12 @@ def front_banner(evidence: list[dict], troubles: dict[str, dict]) -> str:
     return "\n".join([":::{admonition} Not everything holds on this copy", ":class: danger", *wrong, ":::", "", text])
 
 
+def fill(page: str, mark: str, text: str) -> None:
+    """Put a text in the place of a page's mark."""
+    path = STAGE / "book" / page
+    path.write_text(path.read_text(encoding="utf-8").replace(mark, text), encoding="utf-8")
+
+
 def staged(page: str) -> Path:
     """Return a page's source among the staged files."""
     notebook = STAGE / f"{page}.ipynb"
@@ -234,6 +239,8 @@ def stage(preset: str) -> dict[str, dict]:
         notebook = with_layers(with_badges(notebook, own, keys), chapter)
         notebook = with_banner(notebook, troubles.get(chapter, {}))
         page.write_text(json.dumps(with_alt_and_links(notebook, files)), encoding="utf-8")
+    for page, text in atlas_pages(evidence, preset).items():  # first, as rows lead back to the cards
+        fill(page, CARDS, text)
     texts = {page: staged(page).read_text(encoding="utf-8") for page in pages()}
     for row in evidence:
         row["used"] = [page for page, text in texts.items() if f"{{claim}}`{row['id']}`" in text]
@@ -241,11 +248,6 @@ def stage(preset: str) -> dict[str, dict]:
     text = json.dumps(scorecard, indent=1, ensure_ascii=False) + "\n"
     (STAGE / "scorecard.json").write_text(text, encoding="utf-8")
     body = page_body(scorecard, titles, bibliography, ensemble_rows())
-    for name, mark, new in (
-        ("back/scorecard.md", PLACEHOLDER, body),
-        ("intro.md", BANNER, front_banner(evidence, troubles)),
-        *atlas_pages(evidence, preset),
-    ):
-        page = STAGE / "book" / name
-        page.write_text(page.read_text(encoding="utf-8").replace(mark, new), encoding="utf-8")
+    fill("back/scorecard.md", PLACEHOLDER, body)
+    fill("intro.md", BANNER, front_banner(evidence, troubles))
     return troubles
