@@ -20,19 +20,19 @@ LETTERS = ("A", "B", "C")
 
 
 class Paper(NamedTuple):
-    """An edition of a paper, and its authors as one types them."""
+    """An edition of a paper."""
 
     letter: str
-    authors: tuple[str, ...]
+    authors: str
     edition: str
     key: str
 
 
 PAPERS = {
-    "A": Paper("A", ("Li, Han, E and Li", "Li et al.", "Li"), "ICLR 2021", "li2021curse"),
-    "A-JMLR": Paper("A", ("Li, Han, E and Li", "Li et al.", "Li"), "JMLR 2022", "li2022approximation"),
-    "B": Paper("B", ("Wang, Li and Li", "Wang et al.", "Wang"), "ICLR 2024", "wang2024inverse"),
-    "C": Paper("C", ("Wang and Li", "Wang et al.", "Wang"), "ICML 2024", "wang2024stablessm"),
+    "A": Paper("A", "Li, Han, E and Li", "ICLR 2021", "li2021curse"),
+    "A-JMLR": Paper("A", "Li, Han, E and Li", "JMLR 2022", "li2022approximation"),
+    "B": Paper("B", "Wang, Li and Li", "ICLR 2024", "wang2024inverse"),
+    "C": Paper("C", "Wang and Li", "ICML 2024", "wang2024stablessm"),
 }
 VERDICTS = {
     "reproduced": "the figure comes out, or the statement holds, in all that was tried",
@@ -42,17 +42,9 @@ VERDICTS = {
     "corrected": "as printed it does not hold in full; a change that the card gives makes it hold",
     "not tested": "the book uses it or passes it by, and computes nothing",
 }
-SOURCES = {
-    "text": "Checked in the paper's text.",
-    "secondary": "Known to us from later papers, lecture notes or public code; not checked in the paper itself.",
-}
-SHORT = {
-    "Figure": "Fig.",
-    "Theorem": "Thm",
-    "Definition": "Def.",
-    "Appendix": "App.",
-    "Section": "Sec.",
-    "Equation": "eq.",
+SOURCES = {  # what a card says of it
+    "text": "",
+    "secondary": " [Known to us from later papers or public code; not checked in the paper itself.]{.atlas-edition}",
 }
 NAME = re.compile(r"(Figure|Table|Theorem|Lemma|Definition|Remark|Equation|Appendix|Section) (\S+) of (A|A-JMLR|B|C)")
 WANTED = {"id", "name", "title", "source", "says", "verdict", "why", "sections"}
@@ -168,17 +160,13 @@ def badge(verdict: str) -> str:
 
 
 def index_entries(card: dict) -> list[str]:
-    """Return what finds the card in the search: Figure 12b, Fig. 12b, Figure 12, also with the authors; its title."""
-    found = []
+    """Return what finds the card in the search: number, number and paper, number and authors, title, other words."""
+    found = [card["title"], *card.get("aliases", [])]
     for wording in [card["name"], *card.get("also", [])]:
         kind, number, of = NAME.fullmatch(wording).groups()
-        numbers = [number.strip("()")]
-        if kind == "Figure" and wording == card["name"]:
-            numbers.append(numbers[0].rstrip("abcdefgh"))
-        authors = PAPERS[of].authors if wording == card["name"] else ()
-        for words in [f"{kind} {n}" for n in numbers] + [f"{SHORT[kind]} {n}" for n in numbers if kind in SHORT]:
-            found += [words, *(f"{words} of {name}" for name in (of, *authors))]
-    return list(dict.fromkeys([*found, card["title"], *card.get("aliases", [])]))
+        base = f"{kind} {number.strip('()')}"
+        found += [base, f"{base} of {of}", f"{base} of {PAPERS[of].authors}"]
+    return list(dict.fromkeys(found))
 
 
 def summary(cards: list[dict], book: Book) -> str:
@@ -211,9 +199,8 @@ def page_body(cards: list[dict], book: Book, files: dict[str, dict[str, str]]) -
         book.check(card)
     lines = [*counts(cards), "", *filters(), ""]
     for letter in LETTERS:
-        authors = PAPERS[letter].authors[0]
         keys = ",".join(entry.key for entry in PAPERS.values() if entry.letter == letter)
-        lines += [f"## Paper {letter}", "", f"{authors} {{cite:p}}`{keys}`.", ""]
+        lines += [f"## Paper {letter}", "", f"{PAPERS[letter].authors} {{cite:p}}`{keys}`.", ""]
         for card in cards:
             if paper(card) == letter:
                 lines += rendered(card, book, files.get(card.get("picture"), {}))
@@ -259,7 +246,8 @@ def rendered(card: dict, book: Book, files: dict[str, str]) -> list[str]:
     for entry in index_entries(card):
         lines += [f":::{{index}} single: {entry}", ":::"]
     edition = PAPERS[NAME.fullmatch(card["name"])[3]].edition
-    also = f"; also {', '.join(card['also'])}" if len(card.get("also", [])) in (1, 2) else ""
+    base = card["name"].split(" of ")[0]
+    also = "".join(f"; {wording}" for wording in card.get("also", []) if not wording.startswith(base))
     title = card["title"][0].upper() + card["title"][1:]
     lines += ["", f"[{title}]{{.atlas-title}} [{edition}{also}]{{.atlas-edition}}", ""]
     warning = {"fails": "[evidence fails]{.verdict .is-failing} ", "open": "[evidence open]{.verdict .is-open} "}
@@ -269,13 +257,12 @@ def rendered(card: dict, book: Book, files: dict[str, str]) -> list[str]:
         options = [f":alt: {alt}", ":loading: lazy", ":class: atlas-picture", f":target: {chapter}.html#{name}"]
         lines += [f":::{{image}} {files['PNG']}", *options, ":::", ""]
     verb = "shows" if card["name"].startswith("Figure") else "says"
-    said = f"*What it {verb}.* {card['says'].strip()}"
-    lines += [said + ("" if card["source"] == "text" else f" [{SOURCES['secondary']}]{{.atlas-edition}}"), ""]
+    lines += [f"*What it {verb}.* {card['says'].strip()}{SOURCES[card['source']]}", ""]
     lines += links(card, book, files)
     table = rows_of(card) + (published_rows(card, book) if "published" in card else [])
     if table:
         lines += [":::{list-table}", ":header-rows: 1", ":class: atlas-rows", ""]
-        for row in [["", "theirs", "ours"], *table]:
+        for row in [["compared", "theirs", "ours"], *table]:
             lines += [f"{'* -' if i == 0 else '  -'} {cell}" for i, cell in enumerate(row)]
         lines += [":::", ""]
     text = "\n".join([*lines, *command(card, chapter), ""])
