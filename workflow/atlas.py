@@ -265,7 +265,7 @@ def rendered(card: dict, book: Book, files: dict[str, str]) -> list[str]:
         for row in [["compared", "theirs", "ours"], *table]:
             lines += [f"{'* -' if i == 0 else '  -'} {cell}" for i, cell in enumerate(row)]
         lines += [":::", ""]
-    text = "\n".join([*lines, *command(card, chapter), ""])
+    text = "\n".join([*lines, *command(card, chapter)])
     values = book.values.get(chapter, {})
     return re.sub(r"\{param\}`([^`]+)`", lambda found: shown(values[found[1]]), text).splitlines()
 
@@ -299,13 +299,14 @@ def command(card: dict, chapter: str | None) -> list[str]:
     """Return the command that computes a card's figure, or its chapter, with another value."""
     if "evidence" not in card:
         return []
-    name, value = next(iter(card.get("vary", {}).items()), ("NAME", "VALUE"))
-    given = f"-p {name} '{value}'" if isinstance(value, list) else f"-p {name} {value}"
-    line = f".venv/bin/python workflow/execute.py {chapter} {given}"
+    values = {name: f"'{value}'" if isinstance(value, list) else value for name, value in card.get("vary", {}).items()}
+    given = " ".join(f"-p {name} {value}" for name, value in values.items())
+    line = f".venv/bin/python workflow/execute.py {chapter} {given}".strip()
     if "picture" in card:
-        line = f'make figure ID={card["id"]} ARGS="{given}"'
+        line = f"make figure ID={card['id']}" + (f' ARGS="{given}"' if given else "")
     notebook = f'<a href="../_sources/book/{chapter}.ipynb" download>notebook</a>'
-    return [":::{div} atlas-links", f"**Again, with another value** ({notebook}):", "", "```sh", line, "```", ":::"]
+    words = "Again, with another value" if given else "Again"
+    return [":::{div} atlas-links", f"**{words}** ({notebook}):", "", "```sh", line, "```", ":::", ""]
 
 
 def reaches(level: float, curve: list[tuple[float, float]]) -> float:
