@@ -5,7 +5,7 @@ PYTEST := $(RUN) -m pytest -q -n 2 --dist loadscope
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help environment book test check site smoke paper lab drift sabotage bench update lock lint clean
+.PHONY: help environment book test check site smoke paper figure lab drift sabotage bench update lock lint clean
 
 help:  ## this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+): .*## /make \1\t/' | expand -t 14
@@ -39,6 +39,9 @@ smoke: environment  ## execute every chapter at its smallest values and judge it
 
 paper: environment  ## as book, with the papers' own training protocol: hours without a GPU
 	$(RUN) workflow/build.py paper
+
+figure: environment  ## one figure with other values, beside the book's: ID=B-F2 ARGS="-p exponent 2"
+	$(RUN) workflow/figure.py $(ID) $(ARGS)
 
 lab: environment  ## compute what the tables of results/ lack, one resumable job a seed: half an hour for all of them
 	$(RUN) workflow/build.py lab $(ENSEMBLE)

@@ -77,24 +77,24 @@ def short(found: dict) -> dict:
 def what_failed(error: Exception, notebook: Path) -> str:
     """Return the code cell, its first line and the error, in one line."""
     if hasattr(error, "exec_count"):
-        line = _first_line(error.source)
-        return f"in code cell [{error.exec_count}] `{line}`: {error.ename}: {_first_line(error.evalue)}"
+        line = first_line(error.source)
+        return f"in code cell [{error.exec_count}] `{line}`: {error.ename}: {first_line(error.evalue)}"
     if isinstance(error, ValueError):
-        return _first_line(str(error))
+        return first_line(str(error))
     # the kernel died or never started: the last cell that papermill gave a starting time is the one
     cells = code_cells(read_notebook(notebook)) if notebook.exists() else []
     started = [cell for cell in cells if cell["metadata"].get("papermill", {}).get("start_time")]
     where = "before its first cell"
     if started:
-        where = f"in code cell [{len(started)}] `{_first_line(source(started[-1]))}`"
-    return f"{where}: {type(error).__name__}: {_first_line(str(error))}"
+        where = f"in code cell [{len(started)}] `{first_line(source(started[-1]))}`"
+    return f"{where}: {type(error).__name__}: {first_line(str(error))}"
 
 
-def _first_line(text: str) -> str:
+def first_line(text: str) -> str:
     return (text.strip().splitlines() or [""])[0]
 
 
-def _literal(text: str) -> object:
+def literal(text: str) -> object:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -113,7 +113,7 @@ def main() -> int:
         values = preset_values(options.preset)
         if options.chapter not in values:
             raise ValueError(f"no chapter {options.chapter!r}; the chapters are: {', '.join(values)}")
-        own = typed_values(options.chapter, {name: _literal(value) for name, value in options.p})
+        own = typed_values(options.chapter, {name: literal(value) for name, value in options.p})
     except ValueError as error:
         print(f"execute: {error}", file=sys.stderr)
         return 2

@@ -17,6 +17,7 @@ from figure_data import numbers_digest
 from lab import RESULTS, ensembles
 from layers import with_layers
 from notebooks import code_cells, figures_of, merged, outputs_digest, read_notebook, record_of, source, title_of
+from own_values import stage_page
 from scorecard import label, page_body, record, table
 
 STAGE = ROOT / "_build" / "stage"
@@ -250,4 +251,5 @@ def stage(preset: str) -> dict[str, dict]:
     body = page_body(scorecard, titles, bibliography, ensemble_rows())
     fill("back/scorecard.md", PLACEHOLDER, body)
     fill("intro.md", BANNER, front_banner(evidence, troubles))
+    stage_page(STAGE)
     return troubles
