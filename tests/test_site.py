@@ -243,13 +243,14 @@ def test_front_page_leads_to_the_introduction(wide):
     wide.page.wait_for_url("**/book/intro.html")
 
 
-def test_search_finds_memory_kernel(wide):
-    page = wide.page
-    page.goto(f"{wide.address}search.html?q=memory+kernel")
-    page.locator("#search-results li a").first.wait_for()
-    found = [link.get_attribute("href") for link in page.locator("#search-results li a").all()]
-    assert any("book/linear/memory-kernels.html" in target for target in found)
-    assert wide.strangers == [] and wide.complaints == []
+@pytest.mark.parametrize("scheme", ["http", "file"])
+def test_old_address_leads_to_the_page_and_its_section(browser, address, scheme):
+    visit = Visit(browser, address if scheme == "http" else f"{HTML.as_uri()}/", 1300, "light")
+    section = visit.open("book/nonlinear/proof-notes").locator("article section section").first.get_attribute("id")
+    visit.page.goto(f"{visit.address}book/back/proof-notes.html#{section}", wait_until="commit")
+    visit.page.wait_for_url(f"**/book/nonlinear/proof-notes.html#{section}")
+    assert visit.strangers == [] and visit.complaints == []
+    visit.context.close()
 
 
 def test_next_and_previous_go_through_the_book_and_back(wide):

@@ -30,7 +30,7 @@ from figure_data import gathered, kept
 from machine import machine
 from notebooks import code_cells, default_values, read_notebook, source, tags
 from own_values import OWN, beside
-from slices import needed
+from slices import names_of, needed
 
 ATLAS = ROOT / "book" / "atlas.yml"
 
@@ -175,7 +175,14 @@ def main() -> int:
     except RuntimeError as error:
         print(f"\nfigure: FAILED {error}; see {(folder / 'log.txt').relative_to(ROOT)}", file=sys.stderr)
         return 1
-    command = ["make", "figure", f"ID={figure.name}"] + ([f"ARGS={shlex.join(sys.argv[2:])}"] if sys.argv[2:] else [])
+    given = [word for name, value in options.p for word in ("-p", name, value)]
+    given += [] if options.preset == "book" else ["--preset", options.preset]
+    command = ["make", "figure", f"ID={figure.name}", *([f"ARGS={shlex.join(given)}"] if given else [])]
+    cells, chosen = cells_of(figure)
+    used = names_of(
+        ast.parse("\n".join(source(cells[number]) for number in chosen if "parameters" not in tags(cells[number])))
+    )
+    notes += [f"{figure.name} does not use the parameter {name}" for name in own if name not in used.now | used.later]
     run = {
         "figure": figure.name,
         "chapter": figure.chapter,

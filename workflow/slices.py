@@ -5,7 +5,7 @@ what it does and not for what it returns, draws from a generator or on a figure,
 that does such a thing. A whole changes with its parts (`x = y[0]`, `for x in y`). What a function reads is read
 wherever the function, or anything made with it, is used. cmlib changes nothing of its caller's but the state of
 generators. A cell that cannot be judged, such as one with a star import, belongs to every slice, and so does all that
-stands before it.
+stands before it; where a generator that nobody names is seeded, every cell may draw from it, and nothing is left out.
 """
 
 import ast
@@ -34,12 +34,15 @@ class Cell:
     settles: set[str] = field(default_factory=set)  # binds whatever happens
     changes: set[str] = field(default_factory=set)
     opaque: bool = False
+    seeds: bool = False  # a generator that nobody names
 
 
 def needed(sources: list[str], at: int) -> list[int]:
     """Return the numbers of the cells that the cell of this number needs, and its own, in order."""
     reader = Reader()
     cells = [reader.read(text) for text in sources[: at + 1]]
+    if any(cell.seeds for cell in cells):
+        return list(range(at + 1))
     chosen, wanted, everything = [at], set(cells[at].reads), cells[at].opaque
     for i in range(at - 1, -1, -1):
         cell = cells[i]
@@ -142,11 +145,11 @@ class Reader:
             return self.cell
         for node in ast.walk(ast.Module(body, [])):
             star = isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
-            called = isinstance(node, ast.Call) and _called(node)
-            seeds = called in ("seed", "manual_seed") and _root(node.func)[0] in self.imported
-            fresh = seeds and isinstance(node.func.value, ast.Call)  # torch.Generator().manual_seed(0)
-            if star or isinstance(node, ast.Global) or called in OPAQUE or (seeds and not fresh):
+            called = _called(node) if isinstance(node, ast.Call) else None
+            if star or called in OPAQUE:
                 self.cell.opaque = True
+            if called in ("seed", "manual_seed") and not any(isinstance(n, ast.Call) for n in ast.walk(node.func)):
+                self.cell.seeds |= _root(node.func)[0] in self.imported  # and not Generator().manual_seed(...)
         self.body(body, settled=self.cell.settles, sure=True)
         return self.cell
 
@@ -410,7 +413,8 @@ class Reader:
         body = function.body if isinstance(function.body, list) else [ast.Expr(function.body)]
         body = [_without_return(each) for each in body]
         inner.body(body, settled=set(), sure=True)
-        function.changes = inner.cell.changes - (inner.cell.binds - set(arguments))
+        declared = {name for node in ast.walk(function) if isinstance(node, ast.Global) for name in node.names}
+        function.changes = inner.cell.changes - (inner.cell.binds - set(arguments)) | declared
         return function.changes
 
     def with_wholes(self, node: ast.AST, deep: bool) -> set[str]:
