@@ -110,17 +110,17 @@ def stage_page(stage: Path) -> None:
         lines += ["", "```bash", run["command"], "```", "", *run["notes"], "", "::::{grid} 1 1 2 2"]
         (files / f"{name}-book.png").write_bytes(in_the_book(run) or b"")
         for words, stem in (("now", name), ("in the book", f"{name}-book")):
-            lines += [":::{grid-item}", f"```{{image}} own-values.files/{stem}.png", f":alt: {name}, {words}", "```"]
-            lines += [words.capitalize(), ":::"]
+            lines += [":::{grid-item}", f"```{{image}} own-values.files/{stem}.png", f":alt: {name}, {words}"]
+            lines += [":class: dark-light", "```", words.capitalize(), ":::"]  # as it is on a dark page too
         lines += ["::::", ""]
         for path in sorted((OWN / name).glob(f"{name}.*")):
             shutil.copy(path, files / path.name)
             lines += [f"[{path.suffix[1:].upper()}](own-values.files/{path.name})"]
-        for title, heads, rows in tables_of(run):
-            lines += ["", f":::{{list-table}} {title}", ":header-rows: 1", ""]
-            for row in [heads, *rows]:
-                lines += [f"{'  -' if i else '* -'} {escape(cell, quote=False)}" for i, cell in enumerate(row)]
-            lines += [":::"]
+        title, heads, rows = tables_of(run)[1]  # the values that differ stand above
+        lines += ["", f"{title}:", "", ":::{list-table}", ":header-rows: 1", ""]
+        for row in [heads, *rows]:
+            lines += [f"{'  -' if i else '* -'} {escape(cell, quote=False)}" for i, cell in enumerate(row)]
+        lines += [":::"]
     (stage / f"{PAGE}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     contents = yaml.safe_load((stage / "_toc.yml").read_text(encoding="utf-8"))
     last = contents["parts"][-1] if "parts" in contents else contents

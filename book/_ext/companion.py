@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from docutils import nodes
-from sphinx.addnodes import pending_xref
+from sphinx.addnodes import index, pending_xref
 from sphinx.util.docutils import SphinxRole
 
 
@@ -57,7 +57,22 @@ def drop_thebe(app, pagename, templatename, context, doctree):
     context["script_files"] = kept
 
 
+def entries_lead_to_sections(app, doctree):
+    # in the search, several index entries of one section are then one result, which bears the section's title
+    for node in doctree.findall(index):
+        section = node.parent
+        while section and not isinstance(section, nodes.section):
+            section = section.parent
+        within = section is not None and not isinstance(section.parent, nodes.document)
+        place = section["ids"][0] if within else ""
+        node["entries"] = [
+            (kind, value, place if target.startswith("index-") else target, *rest)
+            for kind, value, target, *rest in node["entries"]
+        ]
+
+
 def setup(app):
     app.add_role("claim", ClaimRole())
+    app.connect("doctree-read", entries_lead_to_sections)
     app.connect("html-page-context", drop_thebe, priority=900)
     return {"parallel_read_safe": True, "version": "1"}

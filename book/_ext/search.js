@@ -9,7 +9,7 @@
     "me my of on one or our own should tell that the there this to was we what when where which who why will with " +
     "would you your").split(" "));
   const NUMBER = /^((?:[a-z]\.)?\d+(?:\.\d+)*)([a-z]?)$/;
-  const WORD = /(?:\b[a-z]\.)?\d+(?:\.\d+)*[a-z]?(?!\p{L})|\p{L}[\p{L}\p{N}]*/gu;
+  const WORD = /(?:\b[a-z]\.)?\d+(?:\.\d+)*[a-z]?(?![\p{L}\p{N}])|\p{L}[\p{L}\p{N}]*/gu;
   const LEAST = 0.7; // part of the query that a title has to hold
 
   const stemmer = new Stemmer();
@@ -25,16 +25,23 @@
     return a && b && a[1] === b[1] && (!a[2] || !b[2]) ? 0.8 : 0;
   };
 
-  let headings = null; // [words, file, anchor, what to show], made with the first search
+  const plain = (title) => title.replace(/^ \((.*)\)$/, "$1"); // a theorem's name stands in brackets
+  let headings = null; // [words, file, id, what to show] of titles and index entries, made with the first search
   let weights = null; // word -> the more, the fewer headings have it
   const prepare = ({ titles, alltitles, indexentries }) => {
     headings = [];
+    const shown = new Map(); // a place -> the title of its section
     for (const [title, places] of Object.entries(alltitles))
-      for (const [file, id] of places)
-        headings.push([wordsOf(title), file, id ? "#" + id : "", id ? `${titles[file]} > ${title}` : titles[file]]);
+      for (const [file, id] of places) {
+        shown.set(file + "#" + (id || ""), id ? `${titles[file]} > ${plain(title)}` : titles[file]);
+        headings.push([wordsOf(title), file, id || ""]);
+      }
     for (const [entry, places] of Object.entries(indexentries))
-      for (const [file, id] of places)
-        headings.push([wordsOf(entry), file, id ? "#" + id : "", `${titles[file]} > ${entry}`]);
+      for (const [file, id] of places) headings.push([wordsOf(entry), file, id]);
+    for (const heading of headings) {
+      const [, file, id] = heading;
+      heading.push(shown.get(file + "#" + id) || `${titles[file]} > ${id}`);
+    }
     const counts = new Map();
     headings.forEach(([words]) => words.forEach((word) => counts.set(word, (counts.get(word) || 0) + 1)));
     weights = (word) => Math.log(1 + headings.length / (counts.get(word) || 1));
@@ -48,14 +55,14 @@
     const sum = (words, part) => words.reduce((total, word) => total + weights(word) * part(word), 0);
     const inTexts = perform(query, ...terms);
     const searched = new Set(inTexts.map(([docname]) => docname));
-    for (const [words, file, anchor, title] of asked.length ? headings : []) {
+    for (const [words, file, id, title] of asked.length ? headings : []) {
       const covered = sum(asked, (w) => Math.max(0, ...words.map((o) => alike(w, o)))) / sum(asked, () => 1);
       if (covered < LEAST) continue;
       const own = sum(words, (w) => Math.max(0, ...asked.map((o) => alike(o, w)))) / sum(words, () => 1);
-      const score = 100 * covered * covered * (0.6 + 0.4 * own) + searched.has(docnames[file]);
-      const place = docnames[file] + anchor;
-      if (!found.has(place) || found.get(place)[4] < score)
-        found.set(place, [docnames[file], title, anchor, null, score, filenames[file]]);
+      const score = 100 * covered * covered * (0.6 + 0.4 * own) + searched.has(docnames[file]) + !id; // a whole page first
+      const [docname, anchor] = [docnames[file], id && "#" + id];
+      if (!found.has(docname + anchor) || found.get(docname + anchor)[4] < score)
+        found.set(docname + anchor, [docname, title, anchor, null, score, filenames[file]]);
     }
     const rest = inTexts.filter(([docname, , anchor]) => !found.has(docname + anchor));
     return [...rest, ...[...found.values()].sort(_orderResultsByScoreThenName)]; // the best last, as Sphinx has it
