@@ -60,15 +60,34 @@ SLICES = {
     ),
     "a container changes alone": (["a = [1]", "b = {'a': a}", "b['c'] = 2", "found = a"], [1, 4]),
     "what a container holds": (["a = [1]", "b = {'a': a}", "b['a'].append(2)", "found = a"], [1, 2, 3, 4]),
+    "two names of one object": (["a = [1]", "b = a", "c = a", "b.append(2)", "found = c"], [1, 2, 3, 4, 5]),
+    "changed after it was put away": (["a = [1]", "b = {'a': a}", "a.append(2)", "found = b"], [1, 2, 3, 4]),
+    "a view": (["a = np.zeros(2)", "b = a[:1]", "a[0] = 5", "found = b.tolist()"], [0, 1, 2, 3, 4]),
+    "what is drawn is new": (
+        ["g = torch.Generator().manual_seed(1)", "a = torch.rand(1, generator=g)", "b = torch.rand(1, generator=g)"]
+        + ["found = a"],
+        [0, 1, 2, 4],
+    ),
+    "a helper that stands below": (
+        ["def f(x):\n    return g(x)", "b = 1", "def g(x):\n    x.append(1)", "a = []", "c = f(a)", "found = a"],
+        [1, 3, 4, 5, 6],
+    ),
+    "a function that calls itself": (
+        ["def f(x, n):\n    x.append(n)\n    return f(x, n - 1) if n else 0", "a = []", "b = f(a, 2)", "found = a"],
+        [1, 2, 3, 4],
+    ),
     "made by another": (
         [
             "a = torch.nn.Linear(1, 1)",
-            "o = torch.optim.SGD(a.parameters(), 0.1)",
+            "a.weight.data[:], a.bias.data[:] = 1, 1",
+            "o = torch.optim.SGD(a.parameters(), 0.5)",
             "_ = a(torch.ones(1)).sum().backward()",
-        ]
-        + ["o.step()", "found = a.bias.item() < 9"],
+            "o.step()",
+            "found = a.bias.item()",
+        ],
         [0, 1, 2, 3, 4, 5, 6],
     ),
+    "unpacked on the spot": (["a, b = (k for k in (1, 2))", "c = a", "found = a"], [1, 3]),
     "a function's globals": (["n = 1", "def f():\n    return n", "n = 2", "found = f()"], [2, 3, 4]),
     "a function through another": (
         ["def g():\n    return h() + n", "def f():\n    return g()", "def h():\n    return 1", "n = 2", "found = f()"],

@@ -134,6 +134,7 @@ class Reader:
         self.parts: dict[str, set[str]] = {}  # name -> what it may be, or be a part of
         self.inside: dict[str, set[str]] = {}  # name -> what it was put together from
         self.live: set[str] = set()
+        self.judged: dict[ast.AST, set[str]] | None = None  # function -> what it changes, while one statement is read
         self.cell = Cell()
 
     def read(self, text: str) -> Cell:
@@ -231,7 +232,7 @@ class Reader:
         for inner in _at_once(node):
             if isinstance(inner, ast.NamedExpr):
                 self.cell.binds.add(inner.target.id)
-        self.cell.changes |= self.changed(node)
+        self.cell.changes |= self.with_sharers(self.changed(node))
 
     def reached(self, names: set[str]) -> set[str]:
         """Return what functions behind these names will read."""
@@ -280,7 +281,7 @@ class Reader:
         """Return the names of what a value may be or be a part of, and of what it was put together from."""
         match value:
             case ast.Name():
-                known = value.id in self.imported or value.id in self.functions
+                known = value.id in self.imported or value.id in self.functions or hasattr(builtins, value.id)
                 return (set() if known else {value.id}), set()
             case ast.Attribute() | ast.Subscript() | ast.Starred() | ast.NamedExpr() | ast.Await():
                 return self.origins(value.value)
@@ -289,6 +290,7 @@ class Reader:
                 if (isinstance(value.func, ast.Name) and root in NEW) or root == "plt":
                     return set(), set()
                 found = [self.origins(value.func), *map(self.origins, _arguments(value))]
+                found = [(part - self.live, inner - self.live) for part, inner in found]  # what is drawn is new
             case ast.Lambda() | ast.Compare() | ast.Constant() | ast.JoinedStr():
                 return set(), set()
             case ast.IfExp():
@@ -351,6 +353,16 @@ class Reader:
                     found |= self.changed_by_call(inner, inner in thrown_away)
         return found
 
+    def with_sharers(self, changed: set[str]) -> set[str]:
+        """Return the names whose objects are, hold or are parts of what changes."""
+        found, before = set(changed), -1
+        while changed and len(found) > before:
+            before = len(found)
+            for name in self.parts.keys() | self.inside.keys():
+                if (self.parts.get(name, set()) | self.inside.get(name, set())) & found:
+                    found.add(name)
+        return found
+
     def changed_by_call(self, call: ast.Call, thrown_away: bool) -> set[str]:
         root, depth = _root(call.func)
         name, package = _called(call), self.imported.get(root or "")
@@ -402,11 +414,17 @@ class Reader:
 
     def inner_changes(self, function: ast.AST) -> set[str]:
         """Return the arguments and the names around it that a function changes."""
-        known = getattr(function, "changes", None)
-        if known is not None:
-            return known
-        function.changes = set()  # of one that calls itself
+        if self.judged is None:  # what its own functions do may be another thing by the next statement
+            self.judged = {}
+            try:
+                return self.inner_changes(function)
+            finally:
+                self.judged = None
+        if function in self.judged:
+            return self.judged[function]
+        self.judged[function] = set()  # of one that calls itself
         inner = Reader()
+        inner.judged = self.judged
         inner.imported, inner.functions, inner.live = self.imported, dict(self.functions), set(self.live)
         arguments = [each.arg for each in ast.walk(function.args) if isinstance(each, ast.arg)]
         inner.live -= set(arguments)
@@ -414,8 +432,8 @@ class Reader:
         body = [_without_return(each) for each in body]
         inner.body(body, settled=set(), sure=True)
         declared = {name for node in ast.walk(function) if isinstance(node, ast.Global) for name in node.names}
-        function.changes = inner.cell.changes - (inner.cell.binds - set(arguments)) | declared
-        return function.changes
+        self.judged[function] = inner.cell.changes - (inner.cell.binds - set(arguments)) | declared
+        return self.judged[function]
 
     def with_wholes(self, node: ast.AST, deep: bool) -> set[str]:
         """Return the name behind an expression that is changed, and what it is a part of."""
@@ -441,6 +459,10 @@ def _one_each(value: ast.expr, targets: list[ast.expr], loop: bool) -> list[ast.
             return value.args
         if value.func.id == "enumerate" and len(targets) == 2:
             return [ast.Constant(0), value.args[0]]
+    if isinstance(value, ast.GeneratorExp) and not loop:  # drawn from on the spot, so nothing is left that changes
+        return [ast.ListComp(value.elt, value.generators)] * len(targets)
+    if isinstance(value, ast.Call) and _called(value) in ("zip", "map", "filter", "reversed") and not loop:
+        return [ast.List(_arguments(value), ast.Load())] * len(targets)
     return [value] * len(targets)
 
 
