@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "workflow"))
 
 import own_values  # noqa: E402
-from chapters import chapters  # noqa: E402
+from chapters import chapters, typed_values  # noqa: E402
 from compare import allowed, columns_apart, known_moves  # noqa: E402
-from figure import cells_of, figures, known_figure  # noqa: E402
+from figure import ATLAS, cells_of, figures, known_figure  # noqa: E402
 from figure_data import gathered, kept  # noqa: E402
 from notebooks import code_cells, figures_of, read_notebook, source  # noqa: E402
 from slices import needed  # noqa: E402
@@ -196,6 +196,15 @@ def test_every_figure_is_found_by_each_of_its_names():
     assert known_figure("FIG-b-f2") == known_figure("b-f2") == known["B-F2"]
 
 
+def test_every_card_of_the_atlas_with_a_picture_draws_it_with_the_values_it_proposes():
+    cards = [card for card in yaml.safe_load(ATLAS.read_text(encoding="utf-8")) if "picture" in card]
+    assert cards
+    for card in cards:
+        figure = known_figure(card["id"])
+        assert figure.name == card["picture"], card["id"]
+        typed_values(figure.chapter, card.get("vary", {}))
+
+
 def test_slice_of_a_figure_has_the_parameters_and_leaves_out_claims_and_other_figures():
     cells, chosen = cells_of(known_figure("B-F12"))
     assert chosen[0] == 0 and chosen[-1] == known_figure("B-F12").cell
@@ -271,6 +280,12 @@ def test_own_values_are_a_page_of_a_site_of_ones_own_and_of_no_other(fewer_seeds
     assert "## B-F2" in page and "n_seeds = 4 (in the book 8)" in page and "make figure ID=B-F2" in page
     for name in ("B-F2.png", "B-F2-book.png", "B-F2.csv"):
         assert f"own-values.files/{name}" in page and (tmp_path / "book" / "own-values.files" / name).stat().st_size
+    record = fewer_seeds[0] / "B-F2" / "run.json"
+    gone = tmp_path / "gone" / "B-F2"
+    gone.mkdir(parents=True)
+    (gone / "run.json").write_text(record.read_text().replace("nonlinear/nonlinear-rnns", "nonlinear/gone"))
+    monkeypatch.setattr(own_values, "OWN", gone.parent)
+    assert own_values.runs() == []
 
 
 @pytest.mark.parametrize(

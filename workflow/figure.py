@@ -21,6 +21,7 @@ import webbrowser
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import yaml
 from chapters import PRESETS, ROOT, chapters, preset_values, typed_values
@@ -88,8 +89,8 @@ def cells_of(figure: Figure) -> tuple[list[dict], list[int]]:
     return cells, sorted(declaring | set(needed([source(cell) for cell in cells], figure.cell)))
 
 
-def execute(figure: Figure, values: dict, folder: Path) -> Iterator[tuple[int, int, dict, float]]:
-    """Execute the cells; before and after each, yield its number among them, how many, the cell and the seconds.
+def execute(figure: Figure, values: dict, folder: Path) -> Iterator[tuple[int, int, dict, float | None]]:
+    """Execute the cells; yield the number of each among them, how many, and the cell, before it and with its seconds.
 
     Raises:
         RuntimeError: naming the cell that went wrong.
@@ -101,7 +102,7 @@ def execute(figure: Figure, values: dict, folder: Path) -> Iterator[tuple[int, i
     os.chdir(ROOT / "book" / Path(figure.chapter).parent)  # where the notebook's kernel works
     namespace = {"__name__": "__main__"}
     for i, number in enumerate(chosen, start=1):
-        yield i, len(chosen), cells[number], 0.0
+        yield i, len(chosen), cells[number], None
         start = time.monotonic()
         try:
             exec(compile(source(cells[number]), f"<code cell {number + 1} of {figure.chapter}>", "exec"), namespace)
@@ -126,10 +127,10 @@ def draw(figure: Figure, values: dict, folder: Path, say=print) -> list[str]:
     log = folder / "log.txt"
     with log.open("w", encoding="utf-8") as file:
         for i, n, cell, seconds in _quietly(execute(figure, values, run), file):
-            if seconds:
-                say(f"{seconds:.1f} s")
-            else:
+            if seconds is None:
                 say(f"{figure.name}  cell {i} of {n}  {first_line(source(cell))[:70]}", end="  ", flush=True)
+            else:
+                say(f"{seconds:.1f} s")
     files = list((run / "figures").glob(f"{figure.name}.*"))
     if not files:
         raise RuntimeError(f"{figure.chapter} draws no figure {figure.name} with these values")
@@ -140,7 +141,7 @@ def draw(figure: Figure, values: dict, folder: Path, say=print) -> list[str]:
     return [line for line in lines if "no rows for these values in results/" in line]
 
 
-def _quietly(steps: Iterator, file) -> Iterator:
+def _quietly(steps: Iterator, file: TextIO) -> Iterator:
     # what the cells say goes to the log, the terminal gets our lines only
     while True:
         with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
@@ -173,16 +174,15 @@ def main() -> int:
     try:
         notes = draw(figure, values, folder)
     except RuntimeError as error:
-        print(f"\nfigure: FAILED {error}; see {(folder / 'log.txt').relative_to(ROOT)}", file=sys.stderr)
+        print(f"\nfigure: FAILED {error}; see {folder / 'log.txt'}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nfigure: interrupted", file=sys.stderr)
+        return 130
     given = [word for name, value in options.p for word in ("-p", name, value)]
     given += [] if options.preset == "book" else ["--preset", options.preset]
     command = ["make", "figure", f"ID={figure.name}", *([f"ARGS={shlex.join(given)}"] if given else [])]
-    cells, chosen = cells_of(figure)
-    used = names_of(
-        ast.parse("\n".join(source(cells[number]) for number in chosen if "parameters" not in tags(cells[number])))
-    )
-    notes += [f"{figure.name} does not use the parameter {name}" for name in own if name not in used.now | used.later]
+    notes += [f"{figure.name} does not use the parameter {name}" for name in own if name not in names_used(figure)]
     run = {
         "figure": figure.name,
         "chapter": figure.chapter,
@@ -201,6 +201,14 @@ def main() -> int:
     if sys.platform in ("darwin", "win32") or os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"}:
         webbrowser.open(page.as_uri())
     return 0
+
+
+def names_used(figure: Figure) -> set[str]:
+    """Return the names that the figure's cells read."""
+    cells, chosen = cells_of(figure)
+    code = "\n".join(source(cells[number]) for number in chosen if "parameters" not in tags(cells[number]))
+    read = names_of(ast.parse(code))
+    return read.now | read.later
 
 
 def moved(figure: Figure, folder: Path) -> list[list]:

@@ -93,8 +93,9 @@ code {{ overflow-wrap: anywhere; }}
 
 
 def runs() -> list[dict]:
-    """Return what each figure's last run left, by name."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(OWN.glob("*/run.json"))]
+    """Return what each figure's last run left, by name, of the chapters that there are."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(OWN.glob("*/run.json"))]
+    return [run for run in found if (ROOT / "book" / f"{run['chapter']}.ipynb").exists()]
 
 
 def stage_page(stage: Path) -> None:
@@ -108,8 +109,11 @@ def stage_page(stage: Path) -> None:
         name = run["figure"]
         lines += ["", f"## {name}", "", f"{said(run)} From {{doc}}`/book/{run['chapter']}`, in {run['seconds']:g} s:"]
         lines += ["", "```bash", run["command"], "```", "", *run["notes"], "", "::::{grid} 1 1 2 2"]
-        (files / f"{name}-book.png").write_bytes(in_the_book(run) or b"")
-        for words, stem in (("now", name), ("in the book", f"{name}-book")):
+        pictures = {"now": (name, picture(OWN / name, name)), "in the book": (f"{name}-book", in_the_book(run))}
+        for words, (stem, png) in pictures.items():
+            if png is None:  # a figure that has not been committed yet
+                continue
+            (files / f"{stem}.png").write_bytes(png)
             lines += [":::{grid-item}", f"```{{image}} own-values.files/{stem}.png", f":alt: {name}, {words}"]
             lines += [":class: dark-light", "```", words.capitalize(), ":::"]  # as it is on a dark page too
         lines += ["::::", ""]
