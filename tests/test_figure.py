@@ -40,6 +40,11 @@ SLICES = {
     "one branch": (["a = 1", "if math.pi < 3:\n    a = 2", "found = a"], [0, 1, 2, 3]),
     "while": (["a = [2]", "while a[0]:\n    a[0] -= 1", "found = a"], [1, 2, 3]),
     "with": (["with np.errstate() as e:\n    a = 1", "b = 1", "found = a"], [0, 1, 3]),
+    "with what ends it early": (
+        ["import contextlib\na = 1", "with contextlib.suppress(ZeroDivisionError):\n    a = 1 / 0", "found = a"],
+        [1, 2, 3],
+    ),
+    "a name of Python's own": (["sum = [1]", "sum.append(2)", "found = sum"], [1, 2, 3]),
     "try": (["a = 1", "try:\n    a = 1 / 0\nexcept ZeroDivisionError as e:\n    a = 5", "found = a"], [1, 2, 3]),
     "a walrus": (["a = 1", "b = [(a := k) for k in (3, 4)]", "found = a"], [1, 2, 3]),
     "match": (["a = 1", "match a:\n    case 1:\n        b = 2", "found = b"], [1, 2, 3]),

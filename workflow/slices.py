@@ -162,7 +162,7 @@ class Reader:
         match node:
             case ast.For():
                 self.takes(node.iter, settled)
-                inner = settled | self.bind(node.target, node.iter, node, sure=False, loop=True)
+                inner = settled | self.bind(node.target, node.iter, sure=False, loop=True)
                 self.body(node.body, set(inner), sure=False)
                 self.body(node.orelse, set(settled), sure=False)
             case ast.While() | ast.If():
@@ -176,8 +176,9 @@ class Reader:
                 for item in node.items:
                     self.takes(item.context_expr, settled)
                     if item.optional_vars:
-                        settled |= self.bind(item.optional_vars, item.context_expr, node, sure)
-                self.body(node.body, settled, sure)
+                        settled |= self.bind(item.optional_vars, item.context_expr, sure)
+                whole = not any(_called(call) == "suppress" for call in ast.walk(node) if isinstance(call, ast.Call))
+                self.body(node.body, settled if whole else set(settled), sure and whole)
             case ast.Try():
                 self.body(node.body, set(settled), sure=False)
                 for handler in node.handlers:
@@ -198,10 +199,10 @@ class Reader:
             case ast.Assign():
                 self.takes(node, settled)
                 for target in node.targets:
-                    settled |= self.bind(target, node.value, node, sure)
+                    settled |= self.bind(target, node.value, sure)
             case ast.AnnAssign() if node.value:
                 self.takes(node, settled)
-                settled |= self.bind(node.target, node.value, node, sure)
+                settled |= self.bind(node.target, node.value, sure)
             case ast.AugAssign():
                 self.takes(node, settled)
                 root, _ = _root(node.target)
@@ -243,13 +244,13 @@ class Reader:
             waiting += further
         return found
 
-    def bind(self, target: ast.expr, value: ast.expr, node: ast.stmt, sure: bool, loop: bool = False) -> set[str]:
+    def bind(self, target: ast.expr, value: ast.expr, sure: bool, loop: bool = False) -> set[str]:
         """Let the names of a target stand for a value; return them."""
         if isinstance(target, ast.Tuple | ast.List):
             values = _one_each(value, target.elts, loop)
-            return set().union(*(self.bind(t, v, node, sure, loop) for t, v in zip(target.elts, values, strict=True)))
+            return set().union(*(self.bind(t, v, sure, loop) for t, v in zip(target.elts, values, strict=True)))
         if isinstance(target, ast.Starred):
-            return self.bind(target.value, value, node, sure, loop)
+            return self.bind(target.value, value, sure, loop)
         parts, inside = self.origins(value)
         read = names_of(value)
         behind = read.later | self.reached(read.now)
@@ -281,7 +282,8 @@ class Reader:
         """Return the names of what a value may be or be a part of, and of what it was put together from."""
         match value:
             case ast.Name():
-                known = value.id in self.imported or value.id in self.functions or hasattr(builtins, value.id)
+                known = value.id in self.imported or value.id in self.functions
+                known |= hasattr(builtins, value.id) and value.id not in self.parts
                 return (set() if known else {value.id}), set()
             case ast.Attribute() | ast.Subscript() | ast.Starred() | ast.NamedExpr() | ast.Await():
                 return self.origins(value.value)
