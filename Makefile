@@ -5,7 +5,7 @@ PYTEST := $(RUN) -m pytest -q -n 2 --dist loadscope
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help environment book test check site smoke paper figure lab drift sabotage bench update lock lint clean
+.PHONY: help environment book test check site smoke paper figure lab drift sabotage bench update poster lock lint clean
 
 help:  ## this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+): .*## /make \1\t/' | expand -t 14
@@ -57,6 +57,9 @@ bench: environment  ## time each fast route against its plain twin
 
 update: environment  ## execute what changed and put the new outputs into book/; CHAPTER=linear/plateaus for one
 	$(RUN) workflow/build.py update $(CHAPTER)
+
+poster: environment  ## fit the networks of the first page's figure again, after an edit of the library moved them
+	$(RUN) workflow/poster.py
 
 lock: environment  ## write requirements.lock anew with the newest versions; PACKAGE=ruff renews or adds one alone
 	$(RUN) -m pip install --quiet --disable-pip-version-check --target _build/uv --upgrade uv

@@ -125,6 +125,17 @@ def test_library_section_of_the_readme_runs_from_an_installation(installed, tmp_
         assert f"{float(text):.{digits}g}" == f"{float(number):.{digits}g}"
 
 
+def test_kernel_of_ones_own_prints_what_the_page_says(tmp_path):
+    code = python_of(
+        section((ROOT / "book" / "back" / "reproduce.md").read_text(encoding="utf-8"), "A kernel of your own")
+    )
+    (tmp_path / "own.py").write_text(code, encoding="utf-8")
+    said = run("own.py", cwd=tmp_path, PYTHONPATH=str(ROOT)).splitlines()
+    promised = re.findall(r"^print\(.*\) +# ([\d.e-]+)", code, re.MULTILINE)
+    assert len(said) == len(promised) == 2
+    assert [f"{float(text):.2g}" for text in said] == promised
+
+
 def test_version_of_an_installation(installed, tmp_path):
     assert run("-m", "cmlib", "version", cwd=tmp_path, PYTHONPATH=str(installed)) == f"{cmlib.__version__}\n"
 

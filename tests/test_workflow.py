@@ -77,7 +77,7 @@ def run(project, *command):
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     project = tmp_path_factory.mktemp("project")
-    for folder in ("workflow", "book/_ext", "book/_static"):
+    for folder in ("workflow", "book/_ext", "book/_static", "book/_extra"):
         shutil.copytree(ROOT / folder, project / folder, ignore=shutil.ignore_patterns("__pycache__"))
     (project / "book" / "back").mkdir()
     for name in ("_config.yml", "book/references.bib", "book/back/scorecard.md", "book/back/references.md"):
