@@ -63,7 +63,7 @@ var poster = (() => {
     return Math.exp((low + high) / 2);
   }
 
-  // a curse: from the narrowest width to m the room falls faster than 1 / sqrt(m), whichever bounds one takes
+  // a curse: from the narrowest width to m the room falls faster than 1 / sqrt(m), for certain
   function verdict(kind, target, m) {
     const narrow = target.fits[0], wide = target.fits.find(fit => fit.m === m);
     const withstands = [narrow, wide].map(fit => room(kind, "most", fit, target.norm));
@@ -226,10 +226,11 @@ var poster = (() => {
       });
       svg.addEventListener("pointermove", event => svg.hasPointerCapture(event.pointerId) && drag(event));
     }
+    window.addEventListener("pageshow", show); // some browsers keep where the sliders were
     figure.hidden = false;
     show();
+    document.documentElement.classList.add("poster-lives"); // hides the picture that stands in for the figure
   }
 
-  document.documentElement.classList.add("poster-lives"); // hides the picture that stands in for the figure
   return { bounds, growth, largest, room, verdict, start };
 })();
