@@ -229,7 +229,6 @@ var poster = (() => {
     window.addEventListener("pageshow", show); // some browsers keep where the sliders were
     figure.hidden = false;
     show();
-    document.documentElement.classList.add("poster-lives"); // hides the picture that stands in for the figure
   }
 
   return { bounds, growth, largest, room, verdict, start };
