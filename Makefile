@@ -5,7 +5,7 @@ PYTEST := $(RUN) -m pytest -q -n 2 --dist loadscope
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help environment book test check site smoke paper figure lab drift sabotage bench update poster lock lint clean
+.PHONY: help environment book test check site smoke paper figure lab drift sabotage bench update poster pdf pages release lock lint clean
 
 help:  ## this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+): .*## /make \1\t/' | expand -t 14
@@ -60,6 +60,15 @@ update: environment  ## execute what changed and put the new outputs into book/;
 
 poster: environment  ## fit the networks of the first page's figure again, after an edit of the library moved them
 	$(RUN) workflow/poster.py
+
+pdf: environment  ## print the whole book from the committed outputs into _build/curse-of-memory.pdf; needs chromium
+	$(RUN) workflow/pdf.py
+
+release: environment  ## what a release holds, into _build/release: site, PDF and notebooks to read offline, the library, checksums
+	$(RUN) workflow/release.py
+
+pages: site  ## put the site on the branch gh-pages of origin, in place of what is there
+	$(RUN) workflow/pages.py
 
 lock: environment  ## write requirements.lock anew with the newest versions; PACKAGE=ruff renews or adds one alone
 	$(RUN) -m pip install --quiet --disable-pip-version-check --target _build/uv --upgrade uv

@@ -18,6 +18,7 @@ import psutil
 from chapters import ROOT, RUNS, chapters, preset_values
 from digests import chapter_digest, content_digest, digest
 from evidence import evidence_at, tally
+from identity import identity
 from lab import RESULTS, ensembles
 from own_values import OWN
 
@@ -107,13 +108,13 @@ def evidence(preset: str, chapter: str) -> list[dict]:
 
 def site_state(preset: str) -> str:
     """Return a hash of everything a site is made of."""
-    paths = [ROOT / "_config.yml", ROOT / "_toc.yml", *sorted((ROOT / "book").rglob("*"))]
+    paths = [ROOT / "_config.yml", ROOT / "_toc.yml", ROOT / "LICENSE", *sorted((ROOT / "book").rglob("*"))]
     paths += [*sorted((ROOT / "cmlib").rglob("*.py")), *sorted((ROOT / "workflow").glob("*.py"))]
     paths += [*sorted(RESULTS.rglob("*")), *sorted(OWN.rglob("run.json"))]
     paths += [RUNS / preset / chapter / "run.json" for chapter in chapters()]
     skipped = ("__pycache__", "cmlib-output", ".ipynb_checkpoints")
     kept = [path for path in paths if path.is_file() and not any(name in path.parts for name in skipped)]
-    return digest(preset, [(str(path.relative_to(ROOT)), content_digest(path)) for path in kept])
+    return digest(preset, identity(), [(str(path.relative_to(ROOT)), content_digest(path)) for path in kept])
 
 
 def site(preset: str) -> dict[str, dict] | None:

@@ -14,6 +14,7 @@ from chapters import ROOT, RUNS, chapters, pages
 from digests import chapter_digest
 from evidence import evidence_of, tables, tally
 from figure_data import numbers_digest
+from identity import identity
 from lab import RESULTS, ensembles
 from layers import with_layers
 from notebooks import code_cells, figures_of, merged, outputs_digest, read_notebook, record_of, source, title_of
@@ -160,6 +161,31 @@ def committed_files(notebook: dict, chapter: str, files: Path) -> None:
             (files / f"{name}.json.txt").write_text(json.dumps(columns) + "\n", encoding="utf-8")
 
 
+def with_installation(notebook: dict, copy_of: dict) -> dict:
+    """Let the notebook fetch what it needs first, where the repository has an address: Colab has only the file."""
+    address, commit = copy_of["addresses"].get("repository"), copy_of["commit"]
+    if not address or not commit:
+        return notebook
+    folder = address.rsplit("/", 1)[-1]
+    lines = [
+        "# Fetches the book, for its experiments' tables, and installs its library; not needed in a checkout of it.",
+        "# Takes a minute or two. Numbers are promised for the versions in requirements.lock alone.",
+        f"!git clone --quiet {address}.git",
+        f"%cd {folder}",
+        f"!git checkout --quiet {commit.removesuffix('-modified')}",
+        '%pip install --quiet ".[fast]" scikit-learn',
+    ]
+    cell = {
+        "cell_type": "code",
+        "id": "installation",
+        "metadata": {},
+        "execution_count": None,
+        "outputs": [],
+        "source": "\n".join(lines),
+    }
+    return notebook | {"cells": [cell, *notebook["cells"]]}
+
+
 def ensemble_rows() -> list[dict]:
     """Return what the scorecard says of each table of results/, and put its files beside the page."""
     rows, folder = [], STAGE / "book" / "back" / "ensembles"
@@ -218,6 +244,11 @@ def stage(preset: str) -> dict[str, dict]:
     shutil.copytree(ROOT / "book", STAGE / "book", ignore=unwanted)
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / name, STAGE / name)
+    this_copy = identity()
+    (STAGE / "identity.json").write_text(json.dumps(this_copy), encoding="utf-8")
+    extra = STAGE / "extra"  # goes into the site as it is
+    extra.mkdir()
+    shutil.copy(ROOT / "LICENSE", extra / "LICENSE.txt")
     bibliography = (STAGE / "book" / "references.bib").read_text(encoding="utf-8")
     keys = set(re.findall(r"^@\w+\{(\w+),", bibliography, re.MULTILINE))
     titles, evidence, troubles = {}, [], {}
@@ -237,6 +268,9 @@ def stage(preset: str) -> dict[str, dict]:
             troubles[chapter] = found
         titles[chapter] = title_of(notebook)
         evidence += own
+        offered = extra / "notebooks" / f"{chapter}.ipynb"
+        offered.parent.mkdir(parents=True, exist_ok=True)
+        offered.write_text(json.dumps(with_installation(notebook, this_copy), indent=1) + "\n", encoding="utf-8")
         notebook = with_layers(with_badges(notebook, own, keys), chapter)
         notebook = with_banner(notebook, troubles.get(chapter, {}))
         page.write_text(json.dumps(with_alt_and_links(notebook, files)), encoding="utf-8")
