@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT / "workflow"))
 
 import identity  # noqa: E402
 import pages  # noqa: E402
+import pdf  # noqa: E402
 from stage import with_installation  # noqa: E402
 
 ADDRESS = "https://github.com/Example/curse-of-memory"
@@ -239,3 +240,29 @@ def test_targets_and_stages_that_workflows_and_container_use_exist():
     assert {*re.findall(r"--target (\w+)", texts), devcontainer["build"]["target"]} == stages
     dockerfile = ROOT / ".devcontainer" / devcontainer["build"]["dockerfile"]
     assert dockerfile.samefile(ROOT / ".binder" / "Dockerfile")
+
+
+# ---- the PDF ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('<p>Text and <a href="#s">a link</a>, <a href="data.csv">another</a>.</p>', []),
+        ('<img src="none.png" alt="A kernel">', ["broken picture in s: A kernel"]),
+        ('<a href="#t">Theorem</a>', ["link to nowhere in s: Theorem"]),
+        ("<mjx-merror>\\frac</mjx-merror>", ["formula that is none in s: \\frac"]),
+        ('<pre style="width: 200mm">x = 1</pre>', ["cut at the margin in s: x = 1"]),
+        ('<details><p style="width: 200mm">unfolded</p></details>', ["cut at the margin in s: unfolded"]),
+    ],
+)
+def test_what_is_broken_on_paper_is_named(tmp_path, body, said):
+    from playwright.sync_api import sync_playwright
+
+    page = tmp_path / "book.html"
+    page.write_text(f'<!doctype html><body><article><section id="s">{body}</section></article>')
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=pdf.FLAGS)
+        assert pdf.show(browser.new_page(viewport=pdf.VIEWPORT), page) == said
+        browser.close()
