@@ -83,7 +83,7 @@ def show(page: Page, path: Path) -> list[str]:
     page.set_default_timeout(600_000)  # several thousand formulas
     page.goto(path.as_uri(), wait_until="load")
     page.evaluate("window.MathJax ? MathJax.startup.promise.then(() => null) : null")
-    page.evaluate("document.querySelectorAll('details:not(.record)').forEach(fold => { fold.open = true; })")
+    page.evaluate("document.querySelectorAll('details:not(.hide, .record)').forEach(fold => { fold.open = true; })")
     page.evaluate(f"document.querySelectorAll('{BESIDE}').forEach(link => link.removeAttribute('href'))")
     return page.evaluate(TROUBLES)
 
