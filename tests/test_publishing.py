@@ -123,7 +123,7 @@ def test_footer_says_which_copy_this_is_and_how_to_cite_the_page(without, publis
         page = (site / "book/linear/one.html").read_text()
         foot = page[page.index('class="page-footer"') :]
         assert "Version 0." in foot and "a1a1a1a1a1" in foot and "../../LICENSE.txt" in foot and "MIT licence" in foot
-        assert "title = {One &amp; all}" in foot
+        assert r"title = {One \&amp; all}" in foot
         assert (f"url = {{{address}}}" in foot) == (address is not None)
         assert ("issues/new" in foot) == (address is not None)
 

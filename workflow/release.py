@@ -19,7 +19,7 @@ from pdf import PDF
 from publish import HTML
 
 RELEASE = ROOT / "_build" / "release"
-SBOM_TOOL = "cyclonedx-bom==7.*"
+SBOM_TOOL = "cyclonedx-bom==7.5.0"
 
 
 def call(*command: str | Path, cwd: Path = ROOT) -> None:

@@ -76,7 +76,7 @@ def bibtex(copy, pagename, title, year):
     where = f"{copy['title']}, version {copy['version']}"
     if copy["commit"]:
         where += f", commit {copy['commit'][:12]}"
-    fields = {"author": copy["author"], "title": title, "howpublished": where, "year": year}
+    fields = {"author": copy["author"], "title": title.replace("&", r"\&"), "howpublished": where, "year": year}
     if copy["addresses"]:
         fields["url"] = f"{copy['addresses']['site']}{pagename}.html"
     key = f"companion-{pagename.rsplit('/', 1)[-1]}"
