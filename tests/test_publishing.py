@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import nbformat
@@ -17,6 +18,7 @@ sys.path.insert(0, str(ROOT / "workflow"))
 import identity  # noqa: E402
 import pages  # noqa: E402
 import pdf  # noqa: E402
+import release  # noqa: E402
 from stage import with_installation  # noqa: E402
 
 ADDRESS = "https://github.com/Example/curse-of-memory"
@@ -240,6 +242,31 @@ def test_targets_and_stages_that_workflows_and_container_use_exist():
     assert {*re.findall(r"--target (\w+)", texts), devcontainer["build"]["target"]} == stages
     dockerfile = ROOT / ".devcontainer" / devcontainer["build"]["dockerfile"]
     assert dockerfile.samefile(ROOT / ".binder" / "Dockerfile")
+
+
+# ---- a release ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("commit", [None, "a" * 40 + "-modified"])
+def test_release_is_of_one_commit(monkeypatch, capsys, commit):
+    monkeypatch.setattr(release, "identity", lambda: {"commit": commit})
+    assert release.main() == 1
+    assert "expected a checkout without changes" in capsys.readouterr().err
+
+
+def test_archive_holds_one_folder_and_its_checksum_is_right(tmp_path, monkeypatch):
+    monkeypatch.setattr(release, "RELEASE", tmp_path / "release")
+    site = tmp_path / "html"
+    (site / "book").mkdir(parents=True)
+    release.RELEASE.mkdir()
+    (site / "book" / "intro.html").write_text("<!doctype html>")
+    release.archive("book-1.0-site", site)
+    with zipfile.ZipFile(release.RELEASE / "book-1.0-site.zip") as made:
+        assert "book-1.0-site/book/intro.html" in made.namelist()
+        assert all(name.startswith("book-1.0-site/") for name in made.namelist())
+    check = ["sha256sum", "--check", "--strict"]
+    done = subprocess.run(check, cwd=release.RELEASE, input=release.checksums(), text=True, capture_output=True)
+    assert done.returncode == 0 and done.stdout == "book-1.0-site.zip: OK\n"
 
 
 # ---- the PDF ---------------------------------------------------------------------------------------
