@@ -61,7 +61,7 @@ update: environment  ## execute what changed and put the new outputs into book/;
 poster: environment  ## fit the networks of the first page's figure again, after an edit of the library moved them
 	$(RUN) workflow/poster.py
 
-pdf: environment  ## print the whole book from the committed outputs into _build/curse-of-memory.pdf; needs chromium
+pdf: site  ## print the whole book from the committed outputs into _build/curse-of-memory.pdf; needs chromium
 	$(RUN) workflow/pdf.py
 
 release: environment  ## what a release holds, into _build/release: site, PDF and notebooks to read offline, the library, checksums

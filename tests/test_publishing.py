@@ -272,6 +272,32 @@ def test_archive_holds_one_folder_and_its_checksum_is_right(tmp_path, monkeypatc
 # ---- the PDF ---------------------------------------------------------------------------------------
 
 
+def test_pages_become_one_whose_links_stay_within_it(tmp_path):
+    pages = {
+        "book/intro": """<link href="../_static/a.css?v=1"><article>
+            <h1 id="shared">First<a class="headerlink">#</a></h1>
+            <a href="#shared"></a><a href="linear/one.html"></a><a href="linear/one.html#shared"></a>
+            <a href="linear/one.html#own"></a><a href="../data.csv"></a><a href="https://doi.org/1"></a></article>""",
+        "book/linear/one": """<article><h1 id="shared">One</h1><p id="own"></p><a href="../intro.html#shared"></a>
+            <img src="../../_images/k.png" srcset="../../_images/k.png 1x, ../../_images/k2.png 2x"></article>""",
+    }
+    for name, text in pages.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.html").write_text(text)
+    whole = pdf.one_page(tmp_path, list(pages))
+    first, one = "book/intro--shared", "book/linear/one--shared"
+    links = [link.get("href") for link in whole.article.find_all("a", class_=False)]
+    assert links == [f"#{first}", "#book/linear/one", f"#{one}", "#own", None, "https://doi.org/1", f"#{first}"]
+    ids = [tag["id"] for tag in whole.find_all(id=True)]
+    assert ids == ["book/intro", first, "book/linear/one", one, "own"]
+    root = tmp_path.as_uri()
+    assert whole.link["href"] == f"{root}/_static/a.css?v=1" and whole.img["src"] == f"{root}/_images/k.png"
+    assert whole.img["srcset"] == f"{root}/_images/k.png 1x, {root}/_images/k2.png 2x"
+    pdf.add_contents(whole, "Version 1", [("Part", ["book/linear/one"])])
+    front = whole.find(class_="front-matter")
+    assert front.get_text("|", strip=True) == "Version 1|Part|One" and front.a["href"] == "#book/linear/one"
+
+
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
 @pytest.mark.parametrize(
     ("body", "said"),

@@ -22,8 +22,8 @@ RELEASE = ROOT / "_build" / "release"
 SBOM_TOOL = "cyclonedx-bom==7.5.0"
 
 
-def call(*command: str | Path, cwd: Path = ROOT) -> None:
-    subprocess.run([*map(str, command)], cwd=cwd, check=True)
+def call(*command: str | Path) -> None:
+    subprocess.run([*map(str, command)], cwd=ROOT, check=True)
 
 
 def archive(name: str, folder: Path) -> None:
@@ -39,7 +39,7 @@ def library(commit: str) -> None:
         call("git", "archive", "--output", f"{copy}/source.tar", commit)
         shutil.unpack_archive(f"{copy}/source.tar", copy)
         build = f"from setuptools import build_meta; build_meta.build_sdist({str(RELEASE)!r})"
-        call(sys.executable, "-c", build, cwd=Path(copy))
+        subprocess.run([sys.executable, "-c", build], cwd=copy, check=True, stdout=subprocess.DEVNULL)
     (sdist,) = RELEASE.glob("*.tar.gz")
     options = ["--quiet", "--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir", RELEASE]
     call(sys.executable, "-m", "pip", "wheel", *options, sdist)
