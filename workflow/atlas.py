@@ -304,7 +304,7 @@ def command(card: dict, chapter: str | None) -> list[str]:
     line = f".venv/bin/python workflow/execute.py {chapter} {given}".strip()
     if "picture" in card:
         line = f"make figure ID={card['id']}" + (f' ARGS="{given}"' if given else "")
-    notebook = f'<a href="../_sources/book/{chapter}.ipynb" download>notebook</a>'
+    notebook = f'<a href="../notebooks/{chapter}.ipynb" download>notebook</a>'
     words = "Again, with another value" if given else "Again"
     return [":::{div} atlas-links", f"**{words}** ({notebook}):", "", "```sh", line, "```", ":::", ""]
 
