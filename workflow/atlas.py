@@ -135,7 +135,8 @@ class Book:
         chapter = self.chapter_of(card)
         if unknown := [p for p in re.findall(r"\{param\}`([^`]+)`", text) if p not in self.values.get(chapter, {})]:
             raise ValueError(f"{name}: {chapter} has no parameter {unknown[0]!r}")
-        typed_values(chapter, card.get("vary", {}))
+        if "vary" in card:
+            typed_values(chapter, card["vary"])
 
     def standing(self, card: dict) -> str:
         """Return "fails", "open" or "stands": what a card's evidence says of its verdict."""
