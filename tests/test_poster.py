@@ -166,7 +166,7 @@ def state(page):
     curves = page.locator(".poster path.chosen").evaluate_all("paths => paths.map(path => path.getAttribute('d'))")
     return (
         curves,
-        page.locator(".poster .verdict").all_inner_texts(),
+        page.locator(".poster .says").all_inner_texts(),
         page.locator(".poster [role=status]").inner_text(),
     )
 

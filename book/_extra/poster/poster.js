@@ -68,7 +68,7 @@ var poster = (() => {
     const narrow = target.fits[0], wide = target.fits.find(fit => fit.m === m);
     const withstands = [narrow, wide].map(fit => room(kind, "most", fit, target.norm));
     const breaks = room(kind, "least", wide, target.norm);
-    return { curse: breaks < withstands[0] * Math.sqrt(narrow.m / m), withstands, breaks };
+    return { curse: breaks < withstands[0] * Math.sqrt(narrow.m / m), withstands };
   }
 
   // --- words
@@ -145,7 +145,7 @@ var poster = (() => {
         const band = line([...most, ...curve("least").reverse()]);
         put(layer, "path", { d: `${band}Z`, class: "band", "clip-path": inside });
       }
-      put(layer, "path", { d: line(most), class: chosen ? "curve chosen" : "curve", "clip-path": inside, "data-m": fit.m });
+      put(layer, "path", { d: line(most), class: chosen ? "curve chosen" : "curve", "clip-path": inside });
     }
     for (const fit of widths.reverse()) {
       // where a plain curve leaves the plot, and where a cured one enters it
@@ -162,9 +162,9 @@ var poster = (() => {
     const y = Math.min(Math.max(atError(error), BOX.top), BOX.bottom);
     put(layer, "path", { d: `M${x} ${BOX.top}V${BOX.bottom}`, class: "now" });
     put(layer, "circle", { cx: x, cy: y, r: 8, class: "grip" });
-    if (error === Infinity) put(layer, "text", { x: x + 12, y: y + 12, class: "note" }, "infinite");
-    const left = x > (BOX.left + BOX.right) / 2;
-    put(layer, "text", { x: x + (left ? -6 : 6), y: BOX.bottom - 6, class: `note ${left ? "end" : ""}` }, "drag me");
+    const left = x > (BOX.left + BOX.right) / 2, beside = { x: x + (left ? -6 : 6), class: `note ${left ? "end" : ""}` };
+    put(layer, "text", { ...beside, y: BOX.bottom - 6 }, "drag me");
+    if (error === Infinity) put(layer, "text", { ...beside, y: BOX.top + 20 }, "infinite");
   }
 
   // --- the page
@@ -191,7 +191,7 @@ var poster = (() => {
         const kind = svg.dataset.kind, { curse, withstands } = verdict(kind, target, m);
         draw(svg, layer, target, m, beta);
         found[kind] = off(bounds[kind](fit, target.norm, beta));
-        const said = figure.querySelector(`.verdict-${kind}`);
+        const said = figure.querySelector(`.says-${kind}`);
         const words = `; withstands pushes up to ${number(withstands[0])} at width ${narrow}, ` +
           `${number(withstands[1])} at width ${m}`;
         if (said.querySelector("span").textContent !== words) { // else nothing is to be read aloud
@@ -200,7 +200,7 @@ var poster = (() => {
           said.querySelector("span").textContent = words;
         }
         svg.setAttribute("aria-label",
-          `Error against size of the push, ${kind} networks of width ${widths.join(", ")}: ${said.textContent}`);
+          `Error against size of the push, ${kind} networks of width ${narrow}, ${widths.join(", ")}: ${said.textContent}`);
       }
       figure.querySelector("[role=status]").textContent =
         `Push every weight by β = ${number(beta)}: a plain network of width ${m} is off ${found.plain}, ` +
