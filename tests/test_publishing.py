@@ -1,5 +1,6 @@
 """What leads out of a copy of the book: nothing without an address, everything from it; workflows, container, Pages."""
 
+import base64
 import json
 import re
 import shutil
@@ -94,6 +95,10 @@ def build(folder, address):
     (folder / "book" / "intro.md").write_text("# First\n\nSee {cite:t}`wang2024inverse`.\n\n```{bibliography}\n```\n")
     (folder / "book" / "linear").mkdir()
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# One & all\n\nText.")])
+    picture = base64.b64encode((ROOT / "book" / "_static" / "B-F1b.png").read_bytes() + b"another").decode()
+    output = nbformat.v4.new_output("display_data", {"image/png": picture})
+    notebook.cells.append(nbformat.v4.new_code_cell("draw()", outputs=[output]))
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, folder / "book" / "linear" / "one.ipynb")
     (folder / "identity.json").write_text(json.dumps(identity.identity(folder) | {"commit": "a1" * 20}))
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(folder), "-n", "-W", "-q"]
@@ -145,12 +150,16 @@ def test_chapter_is_offered_as_notebook_and_runs_elsewhere(published):
     assert "mybinder" not in text and "_sources" not in text
 
 
-def test_published_page_has_its_address_and_a_card_with_a_picture(published):
-    page = (published / "book/intro.html").read_text()
-    assert f'<link rel="canonical" href="{SITE}book/intro.html"' in page
-    assert f'property="og:url" content="{SITE}book/intro.html"' in page
+@pytest.mark.parametrize(("name", "folder"), [("book/intro", "_static"), ("book/linear/one", "_images")])
+def test_published_page_has_its_address_and_a_card_with_a_picture(published, name, folder):
+    page = (published / f"{name}.html").read_text()
+    assert f'<link rel="canonical" href="{SITE}{name}.html"' in page
+    assert f'property="og:url" content="{SITE}{name}.html"' in page
     picture = re.search(rf'property="og:image" content="{SITE}([^"]+)"', page)[1]
-    assert (published / picture).stat().st_size > 0
+    assert picture.startswith(folder) and (published / picture).exists()
+
+
+def test_sitemap_lists_the_pages(published):
     sitemap = (published / "sitemap.xml").read_text()
     assert re.findall("<loc>(.*?)</loc>", sitemap) == [f"{SITE}book/intro.html", f"{SITE}book/linear/one.html"]
 
