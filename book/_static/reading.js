@@ -3,7 +3,7 @@
 (() => {
   const page = document.documentElement.classList;
   const shown = () => page.remove("setting");
-  if (window.MathJax) page.add("setting");
+  page.add("setting");
   setTimeout(shown, 5000); // at the latest
   document.addEventListener("DOMContentLoaded", () => {
     const scrolls = ".picture, .movable-picture, .pst-scrollable-table-container, div.math, mjx-container[display]";
