@@ -23,6 +23,8 @@ REPAIRS = {
 }
 # names, marks and spaces of code have the colour of code; marking each of them doubles the page
 PLAIN = re.compile(r'<span class="[npw]">([^<]*)</span>')
+# the corner of a table is no heading
+CORNER = '<th class="head"></th>'
 # the words of the whole book, which only the page that searches needs
 INDEX = re.compile(r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js"></script>')
 # styles of two libraries and two themes; the rules for what no page shows are most of them
@@ -41,7 +43,7 @@ def repair(folder: Path) -> str:
         for pattern, replacement in REPAIRS.items():
             new, times = re.subn(pattern, replacement, new)
             seen |= {pattern} if times else set()
-        new = PLAIN.sub(r"\1", new)
+        new = PLAIN.sub(r"\1", new).replace(CORNER, "<td></td>")
         if page.name != "search.html":
             new = INDEX.sub("", new)
         if new != text:
