@@ -64,6 +64,8 @@ def one_page(site: Path, names: list[str]) -> BeautifulSoup:
     for page, part in parts.items():
         part.name, part.attrs = "div", {"id": page, "class": "page"}
         whole.article.append(part)
+    for picture in whole.select("img[loading]"):
+        del picture["loading"]  # on paper none comes into view later
     for tag in whole.select("link[href], [src], [srcset]"):  # from the folder of their page
         page = tag.find_parent(class_="page")
         folder = (site / (page["id"] if page else names[0])).parent
