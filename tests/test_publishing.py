@@ -288,7 +288,8 @@ def test_pages_become_one_whose_links_stay_within_it(tmp_path):
             <a href="#shared"></a><a href="linear/one.html"></a><a href="linear/one.html#shared"></a>
             <a href="linear/one.html#own"></a><a href="../data.csv"></a><a href="https://doi.org/1"></a></article>""",
         "book/linear/one": """<article><h1 id="shared">One</h1><p id="own"></p><a href="../intro.html#shared"></a>
-            <img loading="lazy" src="../../_images/k.png" srcset="../../_images/k.png 1x, ../../_images/k2.png 2x"></article>""",
+            <img loading="lazy" src="../../_images/k.png" srcset="../../_images/k.png 1x, ../../_images/k2.png 2x">
+            </article>""",
     }
     for name, text in pages.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 import ast
 import copy
-import html
 import re
 
 from chapters import numbers
@@ -24,7 +23,7 @@ def with_layers(notebook: dict, chapter: str) -> dict:
         kept = [tag for tag in tags(cell) if tag not in ("hide-input", "hide-cell")]
         if "remove-input" not in kept and "remove-cell" not in kept:
             kept += ["hide-input"]
-            about |= {"code_prompt_show": html.escape(name), "code_prompt_hide": html.escape(name)}
+            about |= {"code_prompt_show": name, "code_prompt_hide": name}
         cell["metadata"]["tags"] = kept + (["judges"] if judges else [])
     with_map(notebook, chapter.rpartition("/")[2])
     return notebook

@@ -82,6 +82,7 @@ def subset(static: Path, pages: str) -> None:
             path.write_text(re.sub(r"url\([^()]*\.woff2\) format\(.woff2.\),", "", text), encoding="utf-8")
     styles = [path.read_text(encoding="utf-8") for path in (*static.glob("*.css"), *static.glob("styles/*.css"))]
     icons = {int(code, 16) for code in re.findall(r"\\([ef][0-9a-f]{3})\b", "".join(styles))}
+    icons |= {ord(mark) for mark in re.findall("[\ue000-\uf8ff]", "".join(styles))}  # or written as themselves
     for path in (static / "vendor" / "fontawesome" / "webfonts").iterdir():
         if path.suffix == ".woff2":  # which needs a library to write; what is left of the other is as small
             path.unlink()
