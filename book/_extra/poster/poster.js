@@ -121,7 +121,7 @@ var poster = (() => {
       put(svg, "path", { d: `M${left} ${y}H${right}`, class: k ? "grid" : "nothing" });
       put(svg, "text", { x: left - 5, y: y + 4, class: "tick end" }, k > 0 ? "100 ×" : `${number(10 ** (k + 2))} %`);
     }
-    put(svg, "text", { x: (left + right) / 2, y: bottom + 31, class: "tick" }, "push β to every weight");
+    put(svg, "text", { x: (left + right) / 2, y: bottom + 31, class: "tick" }, "push of the weights, up to β");
     put(svg, "text", { x: left + 4, y: atError(1) - 4, class: "note" }, "no better than answering nothing");
     return put(svg, "g", {});
   }
@@ -192,7 +192,7 @@ var poster = (() => {
         draw(svg, layer, target, m, beta);
         found[kind] = off(bounds[kind](fit, target.norm, beta));
         const said = figure.querySelector(`.says-${kind}`);
-        const words = `; withstands pushes up to ${number(withstands[0])} at width ${narrow}, ` +
+        const words = `; certain to withstand pushes up to ${number(withstands[0])} at width ${narrow}, ` +
           `${number(withstands[1])} at width ${m}`;
         if (said.querySelector("span").textContent !== words) { // else nothing is to be read aloud
           said.querySelector("b").textContent = curse ? "curse" : "no curse";
@@ -203,7 +203,7 @@ var poster = (() => {
           `Error against size of the push, ${kind} networks of width ${narrow}, ${widths.join(", ")}: ${said.textContent}`);
       }
       figure.querySelector("[role=status]").textContent =
-        `Push every weight by β = ${number(beta)}: a plain network of width ${m} is off ${found.plain}, ` +
+        `Push all weights in the worst way, by up to β = ${number(beta)}: a plain network of width ${m} is off ${found.plain}, ` +
         `a cured one ${found.cured}.`;
       figure.querySelector("tbody").innerHTML = target.fits.map(each => {
         const cells = Object.keys(bounds).map(kind => range(bounds[kind](each, target.norm, beta)));
