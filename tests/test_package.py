@@ -266,7 +266,7 @@ def test_matrix_leaves_out_the_tests_of_the_book_and_no_others():
     text = (ROOT / ".github" / "workflows" / "matrix.yml").read_text(encoding="utf-8")
     out = set(re.findall(r"--ignore=(\S+)", text))
     tests = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "tests").glob("test_*.py")}
-    books = {"papermill", "nbformat", "psutil", "yaml", "digests", "sklearn", "playwright"}
+    books = {"papermill", "nbformat", "psutil", "yaml", "digests", "sklearn", "playwright", "test_site"}
     assert out <= tests.keys()
     assert {name for name in tests if books & set(imports(ast.parse(tests[name].read_text())))} <= out
 
