@@ -170,7 +170,7 @@ class TestPage:
         for entry in CARDS:
             section = page.locator(f"section.atlas-card:has(#{atlas.label(entry)})")
             assert section.locator("h3").inner_text().startswith(entry["name"])
-            assert section.locator("img[loading=lazy]").count() == ("picture" in entry)
+            assert section.locator("img.only-light[loading=lazy]").count() == ("picture" in entry)
         for link in {
             a.get_attribute("href") for a in page.locator(".atlas-card a[download], .atlas-card a:has(img)").all()
         }:
