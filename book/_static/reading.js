@@ -6,9 +6,13 @@
   page.add("setting");
   setTimeout(shown, 5000); // at the latest
   document.addEventListener("DOMContentLoaded", () => {
-    const scrolls = ".picture, .movable-picture, .pst-scrollable-table-container, div.math, mjx-container[display]";
+    const scrolls = ".picture, .movable-picture, .pst-scrollable-table-container, .math, mjx-container[display]";
+    const wide = (element) => { // a formula in a line has words for the ear beside it, which do not count
+      const seen = element.matches("span.math") && element.querySelector("mjx-math");
+      return (seen ? seen.offsetWidth : element.scrollWidth) > element.clientWidth + 1;
+    };
     const sizes = new ResizeObserver((changed) => changed.forEach(({ target }) => {
-      if (target.scrollWidth > target.clientWidth + 1) target.tabIndex = 0;
+      if (wide(target)) target.tabIndex = 0;
       else target.removeAttribute("tabindex");
     }));
     const watch = () => document.querySelectorAll(scrolls).forEach((element) => sizes.observe(element));
