@@ -68,8 +68,9 @@ def test_the_check_of_rules_speaks(wide, harm, rule):  # noqa: F811
 
 
 # the key's stops among what may scroll, against what does
-STOPS = """() => [...document.querySelectorAll('mjx-container, div.math, .picture, .movable-picture')]
-  .filter(e => e.checkVisibility() && (e.tabIndex === 0) !== (e.scrollWidth > e.clientWidth + 1
+STOPS = """() => [...document.querySelectorAll('mjx-container, .math, .picture, .movable-picture')]
+  .filter(e => e.checkVisibility() && (e.tabIndex === 0) !== (
+    e.scrollWidth > e.clientWidth + (e.matches('span.math') ? 5 : 1)
     && ['auto', 'scroll'].includes(getComputedStyle(e).overflowX))).map(e => e.outerHTML.slice(0, 200))"""
 
 

@@ -7,9 +7,9 @@
   setTimeout(shown, 5000); // at the latest
   document.addEventListener("DOMContentLoaded", () => {
     const scrolls = ".picture, .movable-picture, .pst-scrollable-table-container, .math, mjx-container[display]";
-    const wide = (element) => { // a formula in a line has words for the ear beside it, which do not count
+    const wide = (element) => { // a formula in a line has words for the ear beside it, and letters that lean out
       const seen = element.matches("span.math") && element.querySelector("mjx-math");
-      return (seen ? seen.offsetWidth : element.scrollWidth) > element.clientWidth + 1;
+      return seen ? seen.offsetWidth > element.clientWidth + 5 : element.scrollWidth > element.clientWidth + 1;
     };
     const sizes = new ResizeObserver((changed) => changed.forEach(({ target }) => {
       if (wide(target)) target.tabIndex = 0;
