@@ -1,7 +1,9 @@
 """One figure with other values: the cells it needs, and what becomes of them."""
 
+import contextlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +17,12 @@ sys.path.insert(0, str(ROOT / "workflow"))
 import own_values  # noqa: E402
 from chapters import chapters, typed_values  # noqa: E402
 from compare import allowed, columns_apart, known_moves  # noqa: E402
-from figure import ATLAS, cells_of, figures, known_figure  # noqa: E402
+from figure import ATLAS, Log, cells_of, figures, known_figure, quoted  # noqa: E402
 from figure_data import gathered, kept  # noqa: E402
 from notebooks import code_cells, figures_of, read_notebook, source  # noqa: E402
 from slices import needed  # noqa: E402
+
+from cmlib.chapter import ensemble  # noqa: E402
 
 IMPORTS = """import math
 import numpy as np
@@ -261,13 +265,54 @@ def test_figure_with_other_values_lies_beside_the_books(fewer_seeds):
     provenance = json.loads((folder / "B-F2.json").read_text())
     assert provenance["parameters"]["n_seeds"] == 4 and provenance["run"]["preset"] == "own values"
     made = json.loads((folder / "run.json").read_text())
-    assert made["command"] == "make figure ID=B-F2 'ARGS=-p n_seeds 4'"
+    assert made["command"] == 'make figure ID=B-F2 ARGS="-p n_seeds 4"'
     assert ["n_seeds", 8, 4] in made["parameters"]
     moved = dict(made["moved"])
     assert moved["polynomial, m=4, seed 3"] == 0 and moved["polynomial, m=4, seed 4"] == "only in the book"
     page = (folder / "compare.html").read_text()
     assert page.count("data:image/png;base64,") == 2 and "n_seeds = 4 (in the book 8)" in page
+    # four widths of two targets, as they were but for four seeds; and the radii
+    assert "<td>exponential, m=16, seed 0 and 32 more</td><td>not at all</td>" in page
+    assert "<td>exponential, m=16, seed 4 and 31 more</td><td>only in the book</td>" in page
     assert "://" not in page  # it asks no other host for anything
+
+
+def test_numbers_that_moved_are_told_farthest_first_and_others_in_one_row_for_each_kind():
+    moved = [
+        ["far", "infinite"],
+        ["a", 0.5],
+        *([f"b{i}", 0.1] for i in range(12)),
+        ["t", 0.0],
+        ["u", 0],
+        ["v", "only here"],
+    ]
+    _, _, rows = own_values.tables_of({"parameters": [], "moved": moved})[1]
+    assert rows[:2] == [["a", "50.00%"], ["b0", "10.00%"]]
+    assert rows[12:] == [
+        ["and 1 more", "less"],
+        ["far", "infinite"],
+        ["t and 1 more", "not at all"],
+        ["v", "only here"],
+    ]
+
+
+@pytest.mark.parametrize("words", [["-p", "n", "4"], ["-p", "widths", "[4, 8]"], ["-p", "kinds", "['a', \"b\"]"]])
+def test_command_said_is_the_command_given(words):
+    assert shlex.split(f"ARGS={quoted(words)}") == [f"ARGS={shlex.join(words)}"]
+
+
+def test_training_on_the_spot_is_told_before_it_is_done(tmp_path, capsys):
+    told = []
+
+    def experiment(*, seed):
+        told.append(capsys.readouterr().out)
+        return [{"loss": 1.0}]
+
+    with Log(tmp_path / "log.txt") as log, contextlib.redirect_stdout(log):
+        ensemble("B-F2", experiment, 8)
+    said = "B-F2: no rows for these values in results/; 1 of 8 seeds computed here"
+    assert log.notes == [said] and told == [f"{said}  "]
+    assert (tmp_path / "log.txt").read_text() == f"{said}\n"
 
 
 def test_own_values_are_a_page_of_a_site_of_ones_own_and_of_no_other(fewer_seeds, tmp_path, monkeypatch):
@@ -297,6 +342,7 @@ def test_own_values_are_a_page_of_a_site_of_ones_own_and_of_no_other(fewer_seeds
     ("arguments", "said"),
     [
         (["B-F22"], r"no figure 'B-F22'; near it are: B-F2, "),
+        (["b-def2.1"], "B-Def2.1, Definition 2.1 of B, has a card in the atlas, but no picture"),
         (["B-F2", "-p", "exponant", "2"], "nonlinear/nonlinear-rnns has no parameter 'exponant'; its parameters are: "),
         (["B-F2", "-p", "widths", "4"], r"parameter 'widths' expects list[int], got 4"),
     ],

@@ -10,6 +10,7 @@ import argparse
 import ast
 import contextlib
 import difflib
+import io
 import json
 import os
 import shlex
@@ -54,11 +55,14 @@ def figures() -> dict[str, Figure]:
                 found[name] = Figure(name, chapter, number)
                 on_page = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
                 found |= {on_page: found[name]} if on_page else {}
-    if ATLAS.exists():
-        for card in yaml.safe_load(ATLAS.read_text(encoding="utf-8")):
-            if card.get("picture") in found:
-                found.setdefault(card["id"], found[card["picture"]])
+    for card in cards():
+        if card.get("picture") in found:
+            found.setdefault(card["id"], found[card["picture"]])
     return found
+
+
+def cards() -> list[dict]:
+    return yaml.safe_load(ATLAS.read_text(encoding="utf-8"))
 
 
 def saved_by(code: str) -> list[str]:
@@ -76,6 +80,9 @@ def known_figure(id: str) -> Figure:
     """
     known = {name.lower(): figure for name, figure in figures().items()}
     if id.lower() not in known:
+        for card in cards():
+            if card["id"].lower() == id.lower():
+                raise ValueError(f"{card['id']}, {card['name']}, has a card in the atlas, but no picture")
         near = difflib.get_close_matches(id.lower(), known, n=4, cutoff=0.5)
         names = list(dict.fromkeys(known[name].name for name in near)) or sorted({f.name for f in known.values()})
         raise ValueError(f"no figure {id!r}; {'near it are' if near else 'the figures are'}: {', '.join(names)}")
@@ -124,9 +131,8 @@ def draw(figure: Figure, values: dict, folder: Path, say=print) -> list[str]:
     """
     run = folder / "run"
     run.mkdir(parents=True)
-    log = folder / "log.txt"
-    with log.open("w", encoding="utf-8") as file:
-        for i, n, cell, seconds in _quietly(execute(figure, values, run), file):
+    with Log(folder / "log.txt") as log:
+        for i, n, cell, seconds in _quietly(execute(figure, values, run), log):
             if seconds is None:
                 say(f"{figure.name}  cell {i} of {n}  {first_line(source(cell))[:70]}", end="  ", flush=True)
             else:
@@ -137,12 +143,24 @@ def draw(figure: Figure, values: dict, folder: Path, say=print) -> list[str]:
     for file in files:
         file.rename(folder / file.name)
     shutil.rmtree(run)  # what the needed cells drew and judged on the way
-    lines = log.read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if "no rows for these values in results/" in line]
+    return log.notes
+
+
+class Log(io.TextIOWrapper):
+    """What the cells say. That an experiment is trained on the spot, for minutes perhaps, the terminal says at once."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path.open("wb"), encoding="utf-8")
+        self.terminal, self.notes = sys.stdout, []
+
+    def write(self, text: str) -> int:
+        if "no rows for these values in results/" in text:
+            self.notes.append(text.strip())
+            print(text.strip(), end="  ", file=self.terminal, flush=True)
+        return super().write(text)
 
 
 def _quietly(steps: Iterator, file: TextIO) -> Iterator:
-    # what the cells say goes to the log, the terminal gets our lines only
     while True:
         with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
             try:
@@ -156,7 +174,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("id", help="a figure's name, e.g. B-F2")
     parser.add_argument("--preset", default="book", choices=PRESETS, help="values of the other parameters")
-    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    words = "a parameter of its chapter"
+    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help=words)
     options = parser.parse_args()
     try:
         figure = known_figure(options.id)
@@ -181,26 +200,30 @@ def main() -> int:
         return 130
     given = [word for name, value in options.p for word in ("-p", name, value)]
     given += [] if options.preset == "book" else ["--preset", options.preset]
-    command = ["make", "figure", f"ID={figure.name}", *([f"ARGS={shlex.join(given)}"] if given else [])]
-    notes += [f"{figure.name} does not use the parameter {name}" for name in own if name not in names_used(figure)]
+    unused = [f"{figure.name} does not use the parameter {name}" for name in own if name not in names_used(figure)]
     run = {
         "figure": figure.name,
         "chapter": figure.chapter,
-        "command": shlex.join(command),
+        "command": " ".join(["make figure", f"ID={figure.name}", *([f"ARGS={quoted(given)}"] if given else [])]),
         "seconds": round(time.monotonic() - start, 1),
-        "notes": notes,
+        "notes": notes + unused,
         "parameters": [[name, defaults[name], values[name]] for name in values],
         "moved": moved(figure, folder),
     }
     (folder / "run.json").write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     page = folder / "compare.html"
     page.write_text(beside(run), encoding="utf-8")
-    for note in notes:
+    for note in unused:
         print(note)
     print(f"{figure.name}  {run['seconds']:.0f} s  {page}")
     if sys.platform in ("darwin", "win32") or os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"}:
         webbrowser.open(page.as_uri())
     return 0
+
+
+def quoted(words: list[str]) -> str:
+    text = shlex.join(words)
+    return shlex.quote(text) if set(text) & set('"$`\\') else f'"{text}"'
 
 
 def names_used(figure: Figure) -> set[str]:
@@ -219,7 +242,7 @@ def moved(figure: Figure, folder: Path) -> list[list]:
     ours, books = gathered(folder).get(figure.name, {}), kept(figure.chapter).get(figure.name, {})
     apart = columns_apart(figure.name, books, ours)
     rows = []
-    for name in sorted(ours.keys() | books.keys(), key=lambda name: -apart[f"{figure.name}, {name}"]):
+    for name in sorted(ours.keys() | books.keys(), key=lambda name: (-apart[f"{figure.name}, {name}"], name)):
         if name in ours and name in books:
             alike = len(ours[name]) == len(books[name])
             by = apart[f"{figure.name}, {name}"]

@@ -61,12 +61,17 @@ def tables_of(run: dict) -> list[tuple[str, tuple[str, ...], list[list[str]]]]:
     """Return (title, heads, rows) of the values and of the numbers that moved most."""
     values = sorted(run["parameters"], key=lambda row: row[1] == row[2])  # changed ones first
     rows = [[name, str(now), str(book)] for name, book, now in values]
-    moved = [[name, by if isinstance(by, str) else f"{by:.2%}"] for name, by in run["moved"]]
+    alike: dict[str, list[str]] = {}  # in words or not at all: one row for all of a kind
+    for name, by in run["moved"]:
+        if isinstance(by, str) or by == 0:
+            alike.setdefault(by or "not at all", []).append(name)
+    numbers = [[name, f"{by:.2%}"] for name, by in run["moved"] if not isinstance(by, str) and by > 0]
+    if len(numbers) > ROWS:
+        numbers[ROWS:] = [[f"and {len(numbers) - ROWS} more", "less"]]
+    kinds = [[f"{names[0]} and {len(names) - 1} more" if names[1:] else names[0], by] for by, names in alike.items()]
     found = [("Values", ("Parameter", "Now", "In the book"), rows)]
     title = "Numbers drawn, those that moved most first"
-    if len(moved) > ROWS:
-        moved[ROWS:] = [[f"and {len(moved) - ROWS} more", ""]]
-    return [*found, (title, ("Column", "Moved, by part of its largest number"), moved)]
+    return [*found, (title, ("Column", "Moved, by part of its largest number"), numbers + kinds)]
 
 
 _HTML = """<!doctype html>
@@ -80,8 +85,8 @@ figure {{ margin: 0; flex: 1 1 22rem; }}
 figcaption {{ font-weight: 600; }}
 img {{ width: 100%; background: #fff; border-radius: 0.4rem; }}
 table {{ border-collapse: collapse; }}
-th, td {{ text-align: left; padding: 0.15rem 1rem 0.15rem 0; border-bottom: 1px solid #8888; overflow-wrap: anywhere; }}
-code {{ overflow-wrap: anywhere; }}
+th, td {{ text-align: left; padding: 0.15rem 1rem 0.15rem 0; border-bottom: 1px solid #8888; }}
+code, td + td {{ overflow-wrap: anywhere; }}
 </style></head><body>
 <h1>{name} with other values</h1>
 {words}
