@@ -200,14 +200,15 @@ def main() -> int:
         return 130
     given = [word for name, value in options.p for word in ("-p", name, value)]
     given += [] if options.preset == "book" else ["--preset", options.preset]
-    unused = [f"{figure.name} does not use the parameter {name}" for name in own if name not in names_used(figure)]
+    used = names_used(figure)
+    unused = [f"{figure.name} does not use the parameter {name}" for name in own if name not in used]
     run = {
         "figure": figure.name,
         "chapter": figure.chapter,
         "command": " ".join(["make figure", f"ID={figure.name}", *([f"ARGS={quoted(given)}"] if given else [])]),
         "seconds": round(time.monotonic() - start, 1),
         "notes": notes + unused,
-        "parameters": [[name, defaults[name], values[name]] for name in values],
+        "parameters": [[name, defaults[name], values[name]] for name in values if name in used or name in own],
         "moved": moved(figure, folder),
     }
     (folder / "run.json").write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

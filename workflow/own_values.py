@@ -76,7 +76,7 @@ def tables_of(run: dict) -> list[tuple[str, tuple[str, ...], list[list[str]]]]:
 
 _HTML = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{name} with other values</title>
+<title>{name} beside the book’s</title>
 <style>
 :root {{ color-scheme: light dark; font-family: system-ui, sans-serif; line-height: 1.5; }}
 body {{ max-width: 82rem; margin: 0 auto; padding: 1rem; }}
@@ -88,7 +88,7 @@ table {{ border-collapse: collapse; }}
 th, td {{ text-align: left; padding: 0.15rem 1rem 0.15rem 0; border-bottom: 1px solid #8888; }}
 code, td + td {{ overflow-wrap: anywhere; }}
 </style></head><body>
-<h1>{name} with other values</h1>
+<h1>{name} beside the book’s</h1>
 {words}
 <div class="pictures">{figures}</div>
 {tables}
