@@ -150,6 +150,16 @@ SLICES = {
         + ["found = torch.rand(1, generator=g(2))"],
         [0, 1, 3],
     ),
+    "a generator in an object": (
+        [
+            "class F:\n    def __init__(self):\n        self.g = np.random.default_rng(1)\n"
+            "    def draw(self):\n        return self.g.random()",
+            "f = F()",
+            "a = f.draw()",
+            "found = f.draw()",
+        ],
+        [0, 1, 2, 3, 4],
+    ),
     "an iterator": (["a = iter([1, 2])", "b = next(a)", "found = next(a)"], [1, 2, 3]),
     "what a function yields": (
         ["def f():\n    yield 1\n    yield 2", "a = f()", "b = next(a)", "found = next(a)"],
@@ -162,6 +172,11 @@ SLICES = {
     ),
     "claims change nothing": (["a = [1]", "claims.check('one', len(a), equal=1)", "print(a)", "found = a"], [1, 4]),
     "claims that bind": (["a = [1]", "b = 2\n_ = claims.check('one', b, equal=2)", "found = a, b"], [0, 1, 2, 3]),
+    "a setting of a package": (["a = 1", "np.set_printoptions(2)", "found = str(np.ones(1) / 3)"], [0, 2, 3]),
+    "a setting stored": (
+        ["a = 1", "plt.rcParams['lines.linewidth'] = 9", "found = plt.Line2D([], []).get_lw()"],
+        [0, 2, 3],
+    ),
     "star import": (["a = 1", "b = 2", "from math import *", "c = 3", "found = pi"], [0, 1, 2, 3, 5]),
     "exec": (["a = 1", "exec('a = 2')", "b = 1", "found = a"], [0, 1, 2, 4]),
     "a global statement": (["a = 1", "def f():\n    global a\n    a = 2", "f()", "found = a"], [1, 2, 3, 4]),

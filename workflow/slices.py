@@ -2,9 +2,10 @@
 
 A cell is whole or left out. It counts as changing an object when it stores into it, calls a method or a function for
 what it does and not for what it returns, draws from a generator or on a figure, or calls a function of the chapter
-that does such a thing. A whole changes with its parts (`x = y[0]`, `for x in y`). What a function reads is read
-wherever the function, or anything made with it, is used. cmlib changes nothing of its caller's but the state of
-generators. A cell that cannot be judged, such as one with a star import, belongs to every slice, and so does all that
+that does such a thing. A setting of a package, as in `plt.style.use("ggplot")`, changes all that is imported. A whole
+changes with its parts (`x = y[0]`, `for x in y`). What a function reads is read wherever the function, or anything made
+with it, is used. cmlib changes nothing of its caller's but the state of generators. Not seen is what a function changes
+that goes by another name: `f = x.append`, `f = partial(g, x)`, one made by another function. A cell that cannot be judged, such as one with a star import, belongs to every slice, and so does all that
 stands before it; where a generator that nobody names is seeded, every cell may draw from it, and nothing is left out.
 """
 
@@ -15,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 # Made by these, an object is changed by whoever uses it: generators, iterators, drawings, files.
-LIVE = {"Generator", "default_rng", "RandomState", "iter", "zip", "map", "filter", "enumerate", "reversed", "open"}
-LIVE |= {"subplots", "figure", "manual_seed"}
+GENERATORS = {"Generator", "default_rng", "RandomState", "manual_seed"}
+LIVE = GENERATORS | {"iter", "zip", "map", "filter", "enumerate", "reversed", "open", "subplots", "figure"}
 CHANGING = {"append", "extend", "insert", "remove", "pop", "popitem", "clear", "sort", "reverse", "update", "add"}
 CHANGING |= {"discard", "setdefault", "fill", "resize", "step", "backward"}
 OPAQUE = {"exec", "eval", "globals", "locals", "vars", "setattr", "delattr", "get_ipython"}
@@ -310,7 +311,7 @@ class Reader:
                 return self.is_live(value.value)
             case ast.Call():
                 made = self.functions.get(_root(value.func)[0] or "") if isinstance(value.func, ast.Name) else None
-                return _called(value) in LIVE or (isinstance(made, FUNCTIONS) and self.gives_live(made))
+                return _called(value) in LIVE or (isinstance(made, FUNCTIONS | ast.ClassDef) and self.gives_live(made))
             case ast.GeneratorExp():
                 return True
             case ast.ListComp() | ast.SetComp():
@@ -323,7 +324,9 @@ class Reader:
                 return any(map(self.is_live, value.values))
         return False
 
-    def gives_live(self, function: ast.FunctionDef) -> bool:
+    def gives_live(self, function: ast.FunctionDef | ast.ClassDef) -> bool:
+        if isinstance(function, ast.ClassDef):  # its objects hold what its methods make
+            return any(isinstance(node, ast.Call) and _called(node) in GENERATORS for node in ast.walk(function))
         inner = [node for child in function.body for node in _at_once(child)]
         bound = {}
         for node in inner:
@@ -349,6 +352,7 @@ class Reader:
                     found |= self.with_wholes(inner.target, deep=not isinstance(inner.target, ast.Name))
                 case ast.Subscript() | ast.Attribute() if not isinstance(inner.ctx, ast.Load):
                     found |= self.with_wholes(inner, deep=_root(inner)[1] > 1)
+                    found |= self.imported.keys() if _root(inner)[0] in self.imported else set()
                 case ast.Name() if inner.id in self.live:
                     found |= self.with_wholes(inner, deep=True)
                 case ast.Call():
@@ -381,6 +385,10 @@ class Reader:
             own = any(self.changes_itself(f, n) for f in self.functions.values() for n in ("__call__", "forward"))
             if thrown_away or own:
                 found |= self.with_wholes(call.func, deep=True)
+        chained = any(isinstance(n, ast.Call) for n in ast.walk(call.func))
+        given = set().union(*(set().union(*self.origins(argument)) for argument in _arguments(call)))
+        if thrown_away and package not in (None, "cmlib") and not chained and not given:
+            found |= self.imported.keys()
         function_of_another = package not in (None, "cmlib") or (isinstance(call.func, ast.Name) and name != "print")
         if function_of_another and (thrown_away or in_place):
             for argument in _arguments(call):
