@@ -5,8 +5,10 @@ what it does and not for what it returns, draws from a generator or on a figure,
 that does such a thing. A setting of a package, as in `plt.style.use("ggplot")`, changes all that is imported. A whole
 changes with its parts (`x = y[0]`, `for x in y`). What a function reads is read wherever the function, or anything made
 with it, is used. cmlib changes nothing of its caller's but the state of generators. Not seen is what a function changes
-that goes by another name: `f = x.append`, `f = partial(g, x)`, one made by another function. A cell that cannot be judged, such as one with a star import, belongs to every slice, and so does all that
-stands before it; where a generator that nobody names is seeded, every cell may draw from it, and nothing is left out.
+that goes by another name: `f = x.append`, `f = partial(g, x)`, one made by another function.
+
+A cell that cannot be judged, such as one with a star import, belongs to every slice, and so does all that stands before
+it; where a generator that nobody names is seeded, every cell may draw from it, and nothing is left out.
 """
 
 import ast
