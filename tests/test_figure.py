@@ -297,8 +297,9 @@ def test_numbers_that_moved_are_told_farthest_first_and_others_in_one_row_for_ea
         ["far", "infinite"],
         ["a", 0.5],
         *([f"b{i}", 0.1] for i in range(12)),
+        ["s", 1e-9],
         ["t", 0.0],
-        ["u", 0],
+        ["u", 0.0],
         ["v", "only here"],
     ]
     _, _, rows = own_values.tables_of({"parameters": [], "moved": moved})[1]
@@ -306,6 +307,7 @@ def test_numbers_that_moved_are_told_farthest_first_and_others_in_one_row_for_ea
     assert rows[12:] == [
         ["and 1 more", "less"],
         ["far", "infinite"],
+        ["s", "less than 0.01%"],
         ["t and 1 more", "not at all"],
         ["v", "only here"],
     ]

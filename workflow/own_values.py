@@ -61,11 +61,15 @@ def tables_of(run: dict) -> list[tuple[str, tuple[str, ...], list[list[str]]]]:
     """Return (title, heads, rows) of the values and of the numbers that moved most."""
     values = sorted(run["parameters"], key=lambda row: row[1] == row[2])  # changed ones first
     rows = [[name, str(now), str(book)] for name, book, now in values]
-    alike: dict[str, list[str]] = {}  # in words or not at all: one row for all of a kind
+    numbers: list[list[str]] = []
+    alike: dict[str, list[str]] = {}  # one row for all of a kind
     for name, by in run["moved"]:
-        if isinstance(by, str) or by == 0:
-            alike.setdefault(by or "not at all", []).append(name)
-    numbers = [[name, f"{by:.2%}"] for name, by in run["moved"] if not isinstance(by, str) and by > 0]
+        if isinstance(by, str):
+            alike.setdefault(by, []).append(name)
+        elif by < 1e-4:
+            alike.setdefault("less than 0.01%" if by else "not at all", []).append(name)
+        else:
+            numbers.append([name, f"{by:.2%}"])
     if len(numbers) > ROWS:
         numbers[ROWS:] = [[f"and {len(numbers) - ROWS} more", "less"]]
     kinds = [[f"{names[0]} and {len(names) - 1} more" if names[1:] else names[0], by] for by, names in alike.items()]
