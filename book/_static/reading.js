@@ -1,6 +1,10 @@
 /* The text appears with its formulas set, so that no line moves under the reader's eyes; and what scrolls sideways, be
    it a formula, a picture or a table, is a stop of the tab key, and nothing else is. */
 (() => {
+  // the theme asks the system for its colours only when the page is there: too late, as pictures are fetched by then
+  const { dataset } = document.documentElement;
+  if (dataset.mode === "auto") dataset.theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+
   const page = document.documentElement.classList;
   const shown = () => page.remove("setting");
   page.add("setting");
