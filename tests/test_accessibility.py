@@ -101,7 +101,7 @@ def test_tab_key_comes_first_to_a_link_past_the_contents_and_shows_where_it_is(w
 def test_page_is_light_and_does_not_jump(browser, address, name):  # noqa: F811
     visit, answers = Visit(browser, address, 1300, "light"), []
     page = visit.page
-    page.on("response", answers.append)
+    page.on("response", lambda answer: answers.append(answer))
     page.add_init_script(
         """window.jumps = [];
         new PerformanceObserver(list => window.jumps.push(...list.getEntries().map(entry => entry.value)))
