@@ -16,8 +16,10 @@ ALLOWED = {
     # sklearn for its digits; PIL, which matplotlib brings, to write pictures of few colours
     "cmlib": {"cmlib", "jaxtyping", "numba", "sklearn", "PIL"} | NUMERICS,
     "book": {"cmlib"} | NUMERICS,
-    # of cmlib the tables' format and its names, to put defects under them
-    "workflow": {"papermill", "nbformat", "psutil", "yaml", "threadpoolctl", "cmlib"} | NUMERICS | WORKFLOW,
+    # of cmlib the tables' format and its names, to put defects under them; bs4 and a browser print the book
+    "workflow": {"papermill", "nbformat", "psutil", "yaml", "threadpoolctl", "bs4", "playwright", "cmlib"}
+    | NUMERICS
+    | WORKFLOW,
     "benchmarks": {"cmlib"} | NUMERICS,
 }
 

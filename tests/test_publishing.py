@@ -85,7 +85,7 @@ def build(folder, address):
     for name in ("_config.yml", "CITATION.cff"):
         shutil.copy(ROOT / name, folder)
     with_address(folder, address)
-    for name in ("_ext", "_static", "_templates"):
+    for name in ("_ext", "_extra", "_static", "_templates"):
         shutil.copytree(ROOT / "book" / name, folder / "book" / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "book" / "references.bib", folder / "book")
     (folder / "extra").mkdir()
