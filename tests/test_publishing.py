@@ -97,7 +97,8 @@ def build(folder, address):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# One & all\n\nText.")])
     picture = base64.b64encode((ROOT / "book" / "_static" / "B-F1b.png").read_bytes() + b"another").decode()
     output = nbformat.v4.new_output("display_data", {"image/png": picture})
-    notebook.cells.append(nbformat.v4.new_code_cell("draw()", outputs=[output]))
+    folded = {"tags": ["hide-input"]}
+    notebook.cells.append(nbformat.v4.new_code_cell("draw()", outputs=[output], metadata=folded))
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, folder / "book" / "linear" / "one.ipynb")
     (folder / "identity.json").write_text(json.dumps(identity.identity(folder) | {"commit": "a1" * 20}))
