@@ -137,3 +137,11 @@ def test_story_comes_to_its_point(wide, name):  # noqa: F811
     main = page.locator(f"[id='main-{name.rpartition('/')[2]}']").evaluate_all(tops)
     assert min(figures) <= 1.5 * 900
     assert len(main) == 1 and main[0] <= 5 * 900
+
+
+def test_term_shows_what_it_means(wide):  # noqa: F811
+    page = wide.open("book/stable/cure-completed")
+    page.locator("article a[href*='#term-stability-radius']").first.hover()
+    preview = page.get_by_role("tooltip")
+    preview.wait_for()
+    assert "smallest change of the recurrent weight" in preview.inner_text()
