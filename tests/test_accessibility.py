@@ -26,6 +26,9 @@ THIN = """() => {
     [...code.children].forEach(word => seen.add(word.className));
   });
 }"""
+# the theme makes what scrolls a stop of the tab key .3 s after the last change of sizes
+STOPPED = """() => [...document.querySelectorAll('pre, .cell_output > .output, .pst-scrollable-table-container')]
+  .every(e => e.tabIndex === 0 || (e.scrollWidth <= e.clientWidth && e.scrollHeight <= e.clientHeight))"""
 
 
 def violations(page):
@@ -37,6 +40,7 @@ def violations(page):
         page.wait_for_function("scheme => document.documentElement.dataset.theme === scheme", arg=scheme)
         for width in (1300, 400):
             page.set_viewport_size({"width": width, "height": 900})
+            page.wait_for_function(STOPPED)
             for broken in AXE.run(page, options=options).response["violations"]:
                 elements = [node["html"][:200] for node in broken["nodes"]]
                 found[f"{broken['id']}, {scheme}, {width} px"] = elements
