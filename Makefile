@@ -5,7 +5,7 @@ PYTEST := $(RUN) -m pytest -q -n 2 --dist loadscope
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help environment book test check site smoke paper figure lab drift sabotage bench update poster pdf pages release lock lint clean
+.PHONY: help environment book test check site smoke paper figure lab drift sabotage calibrate bench update poster pdf pages release lock lint clean
 
 help:  ## this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+): .*## /make \1\t/' | expand -t 14
@@ -26,7 +26,8 @@ test: environment  ## build the site from the committed outputs, then run every 
 	  --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg book
 	$(RUN) workflow/compare.py _build/nbval/figures
 
-check: environment  ## what takes longer: small values on other machines and seeds, broken libraries, rows trained again
+check: environment  ## what takes longer: reports on the zoo, small values on other machines and seeds, broken libraries, rows trained again
+	$(RUN) workflow/zoo.py
 	$(RUN) workflow/drift.py --slice
 	$(RUN) workflow/sabotage.py --today 3
 	$(RUN) workflow/train.py --today 3
@@ -51,6 +52,9 @@ drift: environment  ## the book on other instruction sets, threads and seeds: wr
 
 sabotage: environment  ## every chapter on broken libraries: writes results/sabotage.csv
 	$(RUN) workflow/sabotage.py
+
+calibrate: environment  ## judge decay on thousands of curves whose law is known: writes results/calibration.csv, minutes
+	$(RUN) workflow/calibrate.py
 
 bench: environment  ## time each fast route against its plain twin
 	@for file in benchmarks/*.py; do echo "$$file"; .venv/bin/python "$$file" || exit 1; done

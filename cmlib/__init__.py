@@ -9,13 +9,19 @@ from cmlib.exponential_sums import ExponentialSum, balanced_truncation, exponent
 from cmlib.fixed_rates import FixedRateSum, fixed_rate_sum
 from cmlib.training import FitResult, fit
 from cmlib.gradient_flow import GradientFlow, KernelLoss, gradient_flow
+from cmlib.adapters import Adapted, adapt
+from cmlib.preflight import Preflight, preflight
 from cmlib.memory import MemoryCurve, memory_function
 from cmlib.decay import Decay, decay
+from cmlib.traits import Traits, traits
 from cmlib.stability import stability_radius
 from cmlib.perturbation import PerturbationCurve, crossing, perturbation_error, stable_perturbation_radius
+from cmlib.certificates import Certificate, certify
+from cmlib.sensitivity import Sensitivity, sensitivity
+from cmlib.budget import Budget
 from cmlib.report import Report, report
 from cmlib.loading import load_model
-from cmlib import sequence_maps, testing
+from cmlib import parts, sequence_maps, testing
 
 __version__ = "0.2.0"
 __all__ = [
@@ -24,6 +30,7 @@ __all__ = [
     "targets",
     "parameterizations",
     "sequence_maps",
+    "parts",
     "models",
     "ExponentialSum",
     "exponential_sum",
@@ -36,15 +43,26 @@ __all__ = [
     "KernelLoss",
     "GradientFlow",
     "gradient_flow",
+    "Adapted",
+    "adapt",
+    "Preflight",
+    "preflight",
     "MemoryCurve",
     "memory_function",
     "Decay",
     "decay",
+    "Traits",
+    "traits",
     "stability_radius",
     "PerturbationCurve",
     "perturbation_error",
     "stable_perturbation_radius",
     "crossing",
+    "Certificate",
+    "certify",
+    "Sensitivity",
+    "sensitivity",
+    "Budget",
     "Report",
     "report",
     "load_model",

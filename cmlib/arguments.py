@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     # fields of dataclasses, which hold what their checks return
     Real: TypeAlias = float
     Integer: TypeAlias = int
+    MaybeInteger: TypeAlias = int | None
+    MaybeArray: TypeAlias = npt.NDArray[np.inexact] | None
 
     class Array:
         """A field that takes whatever is an array, and gives one."""
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
 else:
     ArrayLike = Number = Count = Source = Inputs = Matrices = Interval = DType = Any
-    Real = Integer = Array = Any
+    Real = Integer = MaybeInteger = Array = MaybeArray = Any
 
 
 def number(name: str, value: Any, *, above: float = -math.inf, at_least: float = -math.inf) -> float:

@@ -22,7 +22,8 @@ from cmlib.clamped_loop import compiled, has_compiler
 from cmlib.kernels import KernelLike
 from cmlib.models.recurrent import is_recurrent
 from cmlib.parameterizations import matrix_exponential
-from cmlib.sequence_maps import evaluate, evaluating, first
+from cmlib.preflight import precisions
+from cmlib.sequence_maps import copied, evaluate, evaluating, first, in_precision
 
 MOST_POINTS_PER_OCTAVE = 512
 MOST_OCTAVES = 48
@@ -41,7 +42,7 @@ class KernelDistance:
     """
 
     def __init__(self, kernel: KernelLike, model: nn.Module, norm: str, horizon: float, beta: float):
-        self.realization = _Realization(copy.deepcopy(model).cpu().double())
+        self.realization = _Realization(copied(model).cpu().double())
         W = self.realization()[0].detach()
         rates = -torch.linalg.eigvals(W).real
         self.norm, self.horizon = norm, horizon
@@ -159,16 +160,14 @@ class SequenceDistance:
         own = self.model.dt if is_recurrent(self.model) else 1.0
         self.dt = own if dt is None else positive("dt", dt)
         self.x = inputs.detach().cpu().double()
-        like = next(target.parameters(), self.x) if isinstance(target, nn.Module) else self.x
+        place = next(target.parameters(), self.x).device if isinstance(target, nn.Module) else self.x.device
         try:
-            self.y = evaluate(target, self.x.to(like)).cpu().double()
+            y = evaluate(target, self.x.to(dtype=precisions(target)[0], device=place))
+            self.y = in_precision(y.cpu(), torch.float64)
         except ValueError as error:
             raise ValueError(f"expected a target with finite outputs (batch, time, d_out): {error}") from error
         self.size = self.x.abs().amax((1, 2))  # (batch,)
-        self.buffers = {
-            name: b.detach().cpu().double() if b.is_floating_point() else b.detach().cpu()
-            for name, b in model.named_buffers()
-        }
+        self.buffers = {name: in_precision(b.detach().cpu(), torch.float64) for name, b in model.named_buffers()}
         self.batchable = self._takes_a_batch()
         self.clamp: Any = getattr(model, "clamp", None) if is_recurrent(self.model) else None
         one_channel = self.x.shape[2] == self.y.shape[2] == 1
@@ -183,10 +182,10 @@ class SequenceDistance:
         per_network = self.x.shape[1] * widest
         sequences = max(1, min(len(self.x), MOST_NUMBERS // per_network))
         networks = max(1, MOST_NUMBERS // (per_network * sequences)) if self.batchable else 1
-        # the graph of one part at a time
-        measure = functools.partial(checkpoint, self._gaps, use_reentrant=False) if CHECKPOINTS else self._gaps
-        errors = []
-        for at in range(0, len(next(iter(flat.values()))), networks):
+        measure, n_networks, errors = self._gaps, batch.numel(), []
+        if CHECKPOINTS and n_networks * len(self.x) * per_network > MOST_NUMBERS:  # the graph of one part at a time
+            measure = functools.partial(checkpoint, self._gaps, use_reentrant=False)
+        for at in range(0, n_networks, networks):
             some = {name: value[at : at + networks] for name, value in flat.items()}
             parts = [measure(some, slice(i, i + sequences)) for i in range(0, len(self.x), sequences)]
             gap, slope = (torch.stack(kind).amax(0) for kind in zip(*parts, strict=True))  # (networks, time)
@@ -218,7 +217,9 @@ class SequenceDistance:
         probe = copy.copy(self)
         probe.x, probe.size, probe.norm = self.x[:2, :PROBED], self.size[:2], "sup"
         probe.y, probe.batchable = torch.zeros_like(self.y[:2, :PROBED]), False
-        return probe, {name: w.detach().cpu().double()[None] for name, w in self.model.named_parameters()}
+        return probe, {
+            name: in_precision(w.detach().cpu(), torch.float64)[None] for name, w in self.model.named_parameters()
+        }
 
     def _takes_a_batch(self) -> bool:
         # recurrent layers of torch do not, nor does a forward that looks at its numbers

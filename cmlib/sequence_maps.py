@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import warnings
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
@@ -52,16 +53,24 @@ def evaluate(seq_map: Any, x: Inputs) -> Tensor:
     >>> sequence_maps.evaluate(layer, inputs.heaviside(3)).flatten().tolist(), layer.training
     ([1.0, 1.0, 1.0], True)
     """
+    y = answer(seq_map, x)
+    if not torch.isfinite(y).all():
+        raise ValueError("expected finite outputs, got NaN or infinity: is the map stable?")
+    return y
+
+
+def answer(seq_map: Any, x: Inputs) -> Tensor:
+    """Return the outputs of a map, finite or not."""
     if not callable(seq_map):
         raise ValueError(f"expected a map (batch, time, d_in) -> (batch, time, d_out), got {seq_map!r}")
     x = sequences("inputs", x)
     with torch.no_grad(), evaluating(seq_map), _explained(x):
-        y = first(seq_map(x))
-    if not isinstance(y, Tensor) or y.ndim != 3 or y.shape[:2] != x.shape[:2]:
+        y = first(seq_map(x.clone()))  # some write into what they are given
+    if not isinstance(y, Tensor) or y.ndim != 3 or y.shape[:2] != x.shape[:2] or not y.shape[2]:
         got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
         raise ValueError(f"expected outputs (batch, time, d_out) for inputs {tuple(x.shape)}, got {got}")
-    if not torch.isfinite(y).all():
-        raise ValueError("expected finite outputs, got NaN or infinity: is the map stable?")
+    if not (y.is_floating_point() or y.is_complex()):
+        raise ValueError(f"expected outputs of floating-point numbers, got {y.dtype}")
     return y
 
 
@@ -83,28 +92,11 @@ def evaluating(model: Any) -> Iterator[None]:
 def _explained(inputs: Tensor) -> Iterator[None]:
     try:
         yield
-    except (RuntimeError, IndexError, TypeError, AssertionError) as error:
-        raise ValueError(f"expected a map of {inputs.dtype} inputs {tuple(inputs.shape)}: {error}") from error
-
-
-def preflight(seq_map: Any, x: Tensor) -> None:
-    """Look whether a map fits its inputs, is causal, and keeps sequences apart.
-
-    Raises:
-        ValueError: that says what is not so.
-    """
-    later, others = x.clone(), x.clone()
-    half = x.shape[1] // 2
-    later[:, half:] += 1.0
-    others[1:] += 1.0
-    y, y_later, y_others = (evaluate(seq_map, tried) for tried in (x, later, others))
-    rounding = 1e-9 * max(1.0, float(y.abs().max()))
-    early = (y_later - y)[:, :half].abs().amax((0, 2))
-    if early.max() > rounding:
-        step = int((early > rounding).nonzero()[0])
-        raise ValueError(f"expected a causal model, but its output at step {step} depends on the input at step {half}")
-    if (y_others - y)[0].abs().max() > rounding:
-        raise ValueError("expected sequences to be independent, but one output depends on the others in its batch")
+    except (RuntimeError, IndexError, TypeError, AttributeError, AssertionError, torch.jit.Error) as error:
+        said = str(error).strip()
+        if "TorchScript" in said:  # the error is the last line of its trace
+            said = said.splitlines()[-1]
+        raise ValueError(f"expected a map of {inputs.dtype} inputs {tuple(inputs.shape)}: {said}") from error
 
 
 class BatchFirst(nn.Module):
@@ -132,16 +124,43 @@ class Causal(nn.Module):
         return y if self.batch_first else y.transpose(0, 1)
 
 
-def in_double(model: Any) -> Any:
-    """Return a copy in double precision on the host that takes (batch, time, d_in); what is no module as it is."""
+def copied(model: Any) -> Any:
+    """Return a copy of a module; what it holds that was computed from its weights is copied as numbers."""
+    # torch.nn.utils.parametrize and its like leave such tensors in the layers of torch, and deepcopy refuses them
+    held = [w for m in model.modules() for v in vars(m).values() for w in (v if isinstance(v, list) else [v])]
+    return copy.deepcopy(model, {id(w): w.detach().clone() for w in held if isinstance(w, Tensor) and not w.is_leaf})
+
+
+def in_double(model: Any, dtype: torch.dtype = torch.float64) -> Any:
+    """Return a copy in double or another precision on the host that takes (batch, time, d_in); no module as it is.
+
+    Raises:
+        ValueError: on a module that cannot be copied.
+    """
     if not isinstance(model, nn.Module):
         return model
-    model = copy.deepcopy(model).cpu().double()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # copies of traced modules look at gradients that are not there
+            # .to(dtype) would drop the imaginary parts of complex weights, and .double() leaves them as they are
+            model = copied(model).cpu()._apply(lambda w: in_precision(w, dtype))
+            for part in model.modules():  # constants that are no buffers, which _apply leaves as they are
+                known = {name: value for name, value in vars(part).items() if isinstance(value, Tensor)}
+                vars(part).update({name: in_precision(value.cpu(), dtype) for name, value in known.items()})
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise ValueError(f"expected a model that copy.deepcopy copies: {error}") from error
     if isinstance(model, nn.RNNBase):
         return model if model.batch_first else BatchFirst(model)
     if isinstance(model, nn.TransformerEncoder):
         return Causal(model)
     return model
+
+
+def in_precision(w: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a tensor in another precision: a complex one stays complex, and whole numbers whole."""
+    if w.is_complex():
+        return w.to(dtype.to_complex())
+    return w.to(dtype) if w.is_floating_point() else w
 
 
 def channels_of(model: Any) -> int:
@@ -157,7 +176,22 @@ def channels_of(model: Any) -> int:
     channels = getattr(model, "d_in", None)
     if isinstance(channels, int) and channels > 0:
         return channels
-    raise ValueError(f"expected d_in, the number of input channels, for a {type(model).__name__}")
+    # what takes token ids is probed behind its embedding, which says how many channels that has
+    modules = model.named_modules() if isinstance(model, nn.Module) else ()
+    tokens = next((named(name) for name, part in modules if isinstance(part, nn.Embedding)), None)
+    hint = "" if tokens is None else f", or cmlib.adapt(model, input={spelled(tokens)}) for one that takes token ids"
+    raise ValueError(f"expected d_in, the number of input channels, for a {type(model).__name__}{hint}")
+
+
+def named(name: str) -> str:
+    """Return the dotted name of a part as its user knows it, without what torch.compile puts into it."""
+    return ".".join(piece for piece in name.split(".") if piece != "_orig_mod")
+
+
+def spelled(name: str) -> str:
+    """Return how a part of a model is written, by its dotted name."""
+    written = all(piece.isidentifier() for piece in name.split("."))
+    return f"model.{name}" if written else f"model.get_submodule({name!r})"
 
 
 def _attention(encoder: nn.TransformerEncoder) -> Any:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cmlib.models.recurrent import is_recurrent, radius_of_weight
+from cmlib.sequence_maps import in_precision
 
 
 class Ball:
@@ -15,7 +16,7 @@ class Ball:
 
     def __init__(self, model: nn.Module, weights: Sequence[str] | None = None):
         self.model = model
-        self.center = {name: w.detach().cpu().double() for name, w in model.named_parameters()}
+        self.center = {name: in_precision(w.detach().cpu(), torch.float64) for name, w in model.named_parameters()}
         self.weights = tuple(self.center) if weights is None else tuple(weights)
         if not set(self.weights) <= set(self.center) or not self.weights:
             raise ValueError(f"expected weights out of {tuple(self.center)}, got {self.weights}")
@@ -32,7 +33,8 @@ class Ball:
         directions = {}
         for name in self.weights:
             shape = (1, n, *self.center[name].shape)
-            sample = torch.randn(shape, generator=generator, dtype=torch.float64, device=generator.device).cpu()
+            dtype = self.center[name].dtype  # of a complex weight a complex one
+            sample = torch.randn(shape, generator=generator, dtype=dtype, device=generator.device).cpu()
             directions[name] = sample / self._size(name, sample)
         return directions
 
@@ -89,14 +91,14 @@ class Ball:
         vertex = {}
         for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True):
             gradient = torch.zeros_like(leaf) if gradient is None else gradient
-            gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
+            gradient = torch.where(torch.isfinite(gradient), gradient, 0.0)
             vertex[name] = torch.where(_like(value.detach() < torch.inf, leaf), self._vertex(name, gradient), leaf)
         return value.detach(), {name: v.detach() for name, v in vertex.items()}
 
     def _vertex(self, name: str, gradient: Tensor) -> Tensor:
         # argmax of <gradient, direction> over the unit ball of the weight's norm
         if self._is_diagonal(name):
-            return torch.sign(gradient)
+            return torch.sgn(gradient)
         if self.center[name].ndim < 2:
             return gradient / self._size(name, gradient).clamp(min=1e-300)
         left, _, right = torch.linalg.svd(self._as_matrix(name, gradient), full_matrices=False)

@@ -131,7 +131,7 @@ class Keeps(nn.Module):
         (lambda x: x - x.mean(0, keepdim=True), "expected sequences to be independent"),
         (lambda x: x[:, -1], "expected outputs"),
         (lambda x: x.cumsum(1) / 0, "expected finite outputs"),
-        (Keeps(), "two calls|independent|causal"),
+        (Keeps(), "starts anew with each call, but it keeps h from call to call"),
         (lambda x: x / x.shape[1], "a shorter input gave other outputs"),
         ("a map", "expected a map"),
     ],

@@ -58,7 +58,7 @@ def test_a_recurrent_weight_of_its_own_decides_error_and_radius(W):
     assert curve.errors[0] == pytest.approx(0, abs=1e-12) and curve.errors[2] == np.inf
     assert curve.stability_radius == pytest.approx(0.7)
     if np.ndim(W) == 2:
-        assert cmlib.report(network, n_steps=16, n_directions=1).rest.radius == pytest.approx(0.7)
+        assert cmlib.certify(network, 1)[0].radius == pytest.approx(0.7)
 
 
 def test_the_ascent_starts_from_the_readout_whatever_its_name():

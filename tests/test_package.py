@@ -1,6 +1,7 @@
 """The package: what an installation holds, needs and does without a checkout; the command line; what is optional."""
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -172,11 +173,13 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_report_says_what_it_found_and_writes_the_page(folder, capsys):
-    assert main(["report", "models_for_the_command:network", "-o", "page.html", "--n-steps", "40"]) == 0
+    arguments = ["-o", "page.html", "--json", "page.json", "--steps", "40"]
+    assert main(["report", "models_for_the_command:network", *arguments]) == 0
     said = capsys.readouterr()
     assert "LinearRNN forgets exponentially" in said.out and said.err == ""
     page = (folder / "page.html").read_text(encoding="utf-8")
     assert all(line in page for line in said.out.splitlines())
+    assert [s["text"] for s in json.loads((folder / "page.json").read_text())["verdict"]] == said.out.splitlines()
 
 
 def test_options_reach_the_report(folder, monkeypatch):
@@ -187,12 +190,24 @@ def test_options_reach_the_report(folder, monkeypatch):
             asked.update(options)
 
         def save(self, path):
-            asked.update(path=path)
+            asked.setdefault("paths", []).append(path)
 
     monkeypatch.setattr(cmlib, "load_model", lambda *given: asked.update(given=given))
     monkeypatch.setattr(cmlib, "report", Found)
-    assert main(["report", "a:b", "-o", "p.html", "--checkpoint", "weights.pt", "--d-in", "2", "--n-steps", "30"]) == 0
-    assert asked == {"given": ("a:b", "weights.pt"), "d_in": 2, "n_steps": 30, "path": Path("p.html")}
+    few = ["report", "a:b", "-o", "p.html", "--checkpoint", "weights.pt", "--d-in", "2", "--n-steps", "30"]
+    assert main(few) == 0
+    assert asked == {"given": ("a:b", "weights.pt"), "d_in": 2, "n_steps": 30, "paths": [Path("p.html")]}
+    asked.clear()
+    more = ["--seconds", "5", "--amplitudes", "1", "2", "--input", "heaviside", "tokens", "--dtype", "float32"]
+    assert main(["report", "a:b", "-o", "p.html", "--json", "p.json", *more]) == 0
+    assert asked == {
+        "given": ("a:b", None),
+        "budget": 5.0,
+        "amplitudes": [-1.0, 1.0, -2.0, 2.0],
+        "inputs": ["heaviside", "tokens"],
+        "dtype": torch.float32,
+        "paths": [Path("p.html"), Path("p.json")],
+    }
 
 
 @pytest.mark.parametrize(
@@ -201,7 +216,10 @@ def test_options_reach_the_report(folder, monkeypatch):
         (["models_of_nobody:make"], "expected a module 'models_of_nobody' that can be imported, got ModuleNotFound"),
         (["models_for_the_command:breaks"], r"to work without arguments, got KeyError: 'no\\nsuch weight'"),
         (["models_for_the_command:network", "--checkpoint", "none.pt"], "expected a checkpoint, got 'none.pt'"),
-        (["models_for_the_command:tuned"], "expected d_in, the number of input channels, for a Sequential"),
+        (
+            ["models_for_the_command:tuned"],
+            "expected d_in, the number of input channels, for a Sequential; --d-in N says it",
+        ),
         (["models_for_the_command:peeks", "--d-in", "1"], "expected a causal model"),
         (["models_for_the_command:stumbles", "--d-in", "3"], "ZeroDivisionError: integer division"),
     ],
@@ -220,6 +238,13 @@ def test_model_that_cannot_be_loaded_or_measured_is_one_line_and_exit_status_2(f
         (["report", "a:b"], "the following arguments are required: -o"),
         (["report", "a:b", "-o", "page.pdf"], "expected a path that ends in .html, in a folder that exists"),
         (["report", "a:b", "-o", "nowhere/page.html"], "expected a path that ends in .html, in a folder that exists"),
+        (["report", "a:b", "-o", "p.html", "--json", "page.html"], "expected a path that ends in .json, in a folder"),
+        (["report", "a:b", "-o", "page.html", "--seconds", "0"], "expected a number > 0, got '0'"),
+        (
+            ["report", "a:b", "-o", "page.html", "--dtype", "int64"],
+            "expected a floating-point dtype of torch, got 'int64'",
+        ),
+        (["report", "a:b", "-o", "page.html", "--input", "noise"], "invalid choice: 'noise'"),
         (["report", "a:b", "-o", "page.html", "--n-steps", "0"], "expected an integer >= 1, got '0'"),
         (["report", "a:b", "-o", "page.html", "--d-in", "two"], "expected an integer >= 1, got 'two'"),
     ],

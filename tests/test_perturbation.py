@@ -300,3 +300,42 @@ def test_a_kernel_faster_than_the_network_is_seen():
     kernel = kernels.Sum([kernels.Exponential(1000.0)], [1000.0])
     error = cmlib.perturbation_error(network, kernel, [0.0], generator=generator()).errors[0]
     assert error == pytest.approx(kernels.l1_distance(kernel, kernels.Exponential(0.1)), rel=1e-6)
+
+
+class Turned(torch.nn.Module):
+    """y = Re(i w x), w complex: minus its imaginary part times x."""
+
+    def __init__(self, shape):
+        super().__init__()
+        drawn = torch.randn(*shape, 2, generator=generator(), dtype=torch.float64)
+        self.w = torch.nn.Parameter(torch.view_as_complex(drawn))
+
+    def forward(self, x):
+        return (1j * self.w * x).real if self.w.ndim == 1 else (1j * x.to(self.w.dtype) @ self.w).real
+
+
+@pytest.mark.parametrize("shape", [(1,), (2, 3)])
+def test_complex_weights_are_pushed_along_complex_directions(shape):
+    model, x = Turned(shape), torch.randn(4, 5, shape[0], generator=generator(1), dtype=torch.float64)
+    betas = np.array([0.0, 0.1, 0.4])
+    with_ascent = cmlib.perturbation_error(model, model, betas, inputs=x, method="worst_case").errors
+    # |x| is the largest channel; a row of a matrix of norm 1 can be x / ||x||
+    expected = betas * float((x.norm(dim=2) / x.abs().amax((1, 2))[:, None]).max())
+    assert with_ascent == pytest.approx(expected, rel=1e-6, abs=1e-14)
+    drawn = cmlib.perturbation_error(model, model, betas, inputs=x).errors
+    assert drawn[0] == 0 and (drawn[1:] > 0).all() and (drawn <= expected * (1 + 1e-12)).all()
+    direction = Ball(model).random(generator(), 7)["w"]
+    assert direction.is_complex() and (direction.imag != 0).all()
+    sizes = direction.abs()[..., 0] if len(shape) == 1 else torch.linalg.matrix_norm(direction, 2)
+    torch.testing.assert_close(sizes, torch.ones(1, 7, dtype=torch.float64))
+
+
+def test_complex_outputs_count_with_both_parts():
+    class Spiral(Turned):
+        def forward(self, x):
+            return self.w * x
+
+    model, other, x = Spiral((1,)), Spiral((1,)), torch.ones(1, 3, 1, dtype=torch.float64)
+    with torch.no_grad():
+        other.w.add_(0.3j)
+    assert cmlib.perturbation_error(model, other, [0.0], inputs=x).errors == pytest.approx([0.3])

@@ -11,8 +11,8 @@ def complex_for_real(right):
 
 
 def per_double_time(right):
-    def wrong(curve):
-        found = right(curve)
+    def wrong(curve, **options):
+        found = right(curve, **options)
         return dataclasses.replace(found, rate=found.rate / 2)
 
     return wrong

@@ -30,16 +30,17 @@ def clipped_inputs(right):
 
 
 def half_the_rate(right):
-    def wrong(curve):
-        found = right(curve)
-        return dataclasses.replace(found, rate=found.rate / 2)
+    def wrong(curve, **options):
+        found = right(curve, **options)
+        low, high = found.rate_interval
+        return dataclasses.replace(found, rate=found.rate / 2, rate_interval=(low / 2, high / 2))
 
     return wrong
 
 
 def always_exponential(right):
     # without the fit of a power
-    return lambda curve: dataclasses.replace(right(curve), kind="exponential")
+    return lambda curve, **options: dataclasses.replace(right(curve, **options), kind="exponential")
 
 
 def starts_late(right):

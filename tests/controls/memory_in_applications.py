@@ -23,24 +23,30 @@ def last_word_lost(encode):
 
 
 def rates_per_two_steps(decay):
-    def wrong(curve):
-        found = decay(curve)
-        return dataclasses.replace(found, rate=2 * found.rate)
+    def wrong(curve, **options):
+        found = decay(curve, **options)
+        low, high = found.rate_interval
+        return dataclasses.replace(found, rate=2 * found.rate, rate_interval=(2 * low, 2 * high))
 
     return wrong
 
 
 def early_window(decay):
-    def wrong(curve):
+    def wrong(curve, **options):
         first = len(curve.t) // 8
-        return decay(dataclasses.replace(curve, t=curve.t[:first], values=curve.values[:first]))
+        return decay(
+            dataclasses.replace(
+                curve, t=curve.t[:first], values=curve.values[:first], responses=curve.responses[:, :first]
+            ),
+            **options,
+        )
 
     return wrong
 
 
 def powers_first(decay):
-    def wrong(curve):
-        return decay(dataclasses.replace(curve, t=np.log(curve.t)))
+    def wrong(curve, **options):
+        return decay(dataclasses.replace(curve, t=np.log(curve.t)), **options)
 
     return wrong
 

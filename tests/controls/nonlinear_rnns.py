@@ -28,7 +28,7 @@ def level_forgotten(stable_perturbation_radius):
 
 
 def always_exponential(decay):
-    return lambda curve: dataclasses.replace(decay(curve), kind="exponential")
+    return lambda curve, **options: dataclasses.replace(decay(curve, **options), kind="exponential")
 
 
 DEFECTS = {

@@ -81,7 +81,7 @@ DEFECTS = {
     "everything-fades": (
         CHAPTER,
         "cmlib.decay.decay",
-        lambda right: lambda curve: dataclasses.replace(right(curve), kind="exponential"),
+        lambda right: lambda curve, **options: dataclasses.replace(right(curve, **options), kind="exponential"),
         "every memory is called exponential",
     ),
     "memory-of-one-input": (
