@@ -191,8 +191,8 @@ class TestPage:
 
     def test_filters_by_keyboard(self, page):
         page.locator("#only-paper-all").focus()
-        page.keyboard.press("ArrowRight")
-        page.keyboard.press("ArrowRight")
+        page.locator(":focus").press("ArrowRight")
+        page.locator(":focus").press("ArrowRight")
         assert page.locator(SHOWN).count() == found(paper="B") and page.url.endswith("?paper=b")
 
     def test_opens_as_its_address_says(self, page):

@@ -105,7 +105,7 @@ def test_links_show_what_they_lead_to(wide, where):  # noqa: F811
         preview = page.get_by_role("tooltip")
         preview.wait_for()
         assert words in preview.inner_text() and preview.locator(".math:not(:has(mjx-container))").count() == 0
-        page.keyboard.press("Escape")
+        page.locator("body").press("Escape")
         assert preview.count() == 0
     number = page.locator(f"article {next(iter(PREVIEWS))}").first
     number.focus()

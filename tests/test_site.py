@@ -38,6 +38,9 @@ pytestmark = [
 PAGES = pages()
 CHAPTERS = [f"book/{chapter}" for chapter in chapters()]
 PICTURE = "figure img:visible, figure svg[role=img]"  # the second in figures with a slider
+# an evaluation waits for a promise as long as it takes, and a test for ever
+SOON = "Promise.race([%s, new Promise((_, no) => setTimeout(() => no(new Error('not within 60 s')), 60000))])"
+READY = f"window.MathJax ? {SOON % 'MathJax.startup.promise'}.then(() => null) : null"
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -82,7 +85,7 @@ class Visit:
 
     def open(self, name):
         self.page.goto(f"{self.address}{name}.html", wait_until="load")
-        self.page.evaluate("window.MathJax ? MathJax.startup.promise.then(() => null) : null")
+        self.page.evaluate(READY)
         return self.page
 
     def count(self, selector):
@@ -125,7 +128,8 @@ def test_page_is_whole_and_asks_nobody_else(visit, name):
     assert visit.count(".math:not(:has(mjx-container))") == 0  # no formula was left as text
     for picture in page.locator("article img:visible").all():
         # one that loads when it comes into view would be waited for in vain
-        assert picture.evaluate("i => { i.loading = 'eager'; return i.decode().then(() => i.naturalWidth); }") > 0
+        decoded = f"i => {{ i.loading = 'eager'; return {SOON % 'i.decode()'}.then(() => i.naturalWidth); }}"
+        assert picture.evaluate(decoded) > 0
         assert picture.get_attribute("alt").strip()
         # whole, or in a frame of its own in which it scrolls
         frame = "i => (i.closest('.picture') || i).getBoundingClientRect().width <= document.body.clientWidth"
@@ -164,7 +168,7 @@ def test_dark_page_shows_dark_figures_and_asks_for_no_others(browser, address, n
         if image.get_attribute("role") == "img":
             assert image.evaluate("i => getComputedStyle(i).backgroundColor") == "rgb(18, 18, 18)"
         else:
-            loaded = "i => i.decode().then(() => [i.naturalWidth > 0, getComputedStyle(i).filter])"
+            loaded = f"i => {SOON % 'i.decode()'}.then(() => [i.naturalWidth > 0, getComputedStyle(i).filter])"
             assert image.evaluate(loaded) == [True, "none"]
             assert image.get_attribute("src").endswith("-dark.png")
     pictures = {url for url in asked if "/_images/" in url and url.endswith(".png")}
@@ -186,8 +190,7 @@ def sliders_amiss(page):
             problems.append(f"figure {i} has no slider with a label")
             continue
         before, value = [f.evaluate(STEPS) for f in figures], figure.locator("output").inner_text()
-        slider.focus()
-        page.keyboard.press("ArrowRight" if slider.input_value() == "0" else "ArrowLeft")
+        slider.press("ArrowRight" if slider.input_value() == "0" else "ArrowLeft")
         after = [f.evaluate(STEPS) for f in figures]
         for j, (old, new) in enumerate(zip(before, after, strict=True)):
             if (old != new) != (i == j):
