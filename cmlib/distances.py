@@ -29,7 +29,8 @@ MOST_POINTS_PER_OCTAVE = 512
 MOST_OCTAVES = 48
 MOST_NUMBERS = 2**24  # held at once by a batch of networks: 128 MiB, some four times that with what torch needs around
 CHECKPOINTS = torch.__version__ >= "2.5"  # compared as versions; before, torch knows no checkpoint around vmap
-LANES = 64  # sequences that the compiled loop takes together
+LANES = 32  # sequences that the compiled loop takes together
+FEW = 4  # sequences through all of which a gradient is as fast as through those where a supremum is reached
 PROBED = 32  # steps on which it is compared with the model itself
 
 
@@ -147,9 +148,11 @@ class _Realization(nn.Module):
 class SequenceDistance:
     """sup_t sup_x |H_t(x) - Hhat_t(x)| / |x| over given inputs x, for a batch of weights, plus that of d/dt for "w1".
 
+    For "mse" the mean of |H_t(x) - Hhat_t(x)|^2 over inputs, times and channels.
+
     One batched computation for as many networks as fit; recurrent layers of torch, which cannot be batched, go one by
-    one. A model of one channel that declares a clamp takes a compiled loop where no gradient is asked for, once that
-    loop has given what `forward` gives.
+    one. A model of one channel that declares a clamp takes a compiled loop, once that loop has given what `forward`
+    gives. Of a supremum over many sequences a gradient goes through those alone where it is reached.
     """
 
     follows = False  # given inputs are some of all
@@ -176,41 +179,88 @@ class SequenceDistance:
     def __call__(self, moved: dict[str, Tensor]) -> Tensor:
         batch = next(iter(moved.values())).shape[:2]
         flat = {name: value.flatten(0, 1) for name, value in moved.items()}  # (networks, *shape)
-        if self.compiled and not any(value.requires_grad for value in flat.values()):
-            return torch.from_numpy(self._compiled(flat)).reshape(batch)
-        widest = max(max(value.shape[1:], default=1) for value in flat.values())
-        per_network = self.x.shape[1] * widest
+        asked = any(value.requires_grad for value in flat.values())
+        if asked and (self.norm == "mse" or len(self.x) <= FEW):  # every sequence may have its part in the gradient
+            return self._swept(flat)[0].reshape(batch)
+        with torch.no_grad():
+            errors, witnesses = self._compiled(flat) if self.compiled else self._swept(flat)
+        if asked:
+            errors = errors + self._gradient_of(flat, errors, witnesses)
+        return errors.reshape(batch)
+
+    def _swept(self, flat: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        # errors, and for each the time and the sequences where value and slope are largest: (networks,), (networks, 3)
+        per_network, n_networks = self._numbers(flat), len(next(iter(flat.values())))
         sequences = max(1, min(len(self.x), MOST_NUMBERS // per_network))
         networks = max(1, MOST_NUMBERS // (per_network * sequences)) if self.batchable else 1
-        measure, n_networks, errors = self._gaps, batch.numel(), []
-        if CHECKPOINTS and n_networks * len(self.x) * per_network > MOST_NUMBERS:  # the graph of one part at a time
-            measure = functools.partial(checkpoint, self._gaps, use_reentrant=False)
+        measure, found = self._measured, []
+        if torch.is_grad_enabled() and CHECKPOINTS and n_networks * len(self.x) * per_network > MOST_NUMBERS:
+            measure = functools.partial(checkpoint, measure, use_reentrant=False)  # the graph of one part at a time
         for at in range(0, n_networks, networks):
             some = {name: value[at : at + networks] for name, value in flat.items()}
-            parts = [measure(some, slice(i, i + sequences)) for i in range(0, len(self.x), sequences)]
-            gap, slope = (torch.stack(kind).amax(0) for kind in zip(*parts, strict=True))  # (networks, time)
-            error = (gap + slope).amax(1)
-            errors.append(torch.where(torch.isfinite(error), error, torch.inf))
-        return torch.cat(errors).reshape(batch)
+            parts = [measure(some, i, sequences) for i in range(0, len(self.x), sequences)]
+            if self.norm == "mse":
+                error = torch.stack(parts).sum(0) / len(self.x)
+                found.append((error, torch.zeros(len(error), 3, dtype=torch.int64)))
+                continue
+            gaps, of_gap, slopes, of_slope = (torch.stack(kind) for kind in zip(*parts, strict=True))
+            (gap, k), (slope, j) = gaps.max(0), slopes.max(0)  # (networks, time)
+            error, time = (gap + slope).max(1)
+            of_gap, of_slope = of_gap.gather(0, k[None])[0], of_slope.gather(0, j[None])[0]
+            witness = [time, *(of.gather(1, time[:, None])[:, 0] for of in (of_gap, of_slope))]
+            found.append((error, torch.stack(witness, 1)))
+        errors, witnesses = (torch.cat(kind) for kind in zip(*found, strict=True))
+        return torch.where(torch.isfinite(errors), errors, torch.inf), witnesses
 
-    def _gaps(self, weights: dict[str, Tensor], part: slice) -> tuple[Tensor, Tensor]:
-        x, y, size = self.x[part], self.y[part], self.size[part]
+    def _measured(self, weights: dict[str, Tensor], start: int, sequences: int) -> Any:
+        # of some sequences: the sum of their mean squares, or the largest value and slope at each time and whose it is
+        part = slice(start, start + sequences)
+        difference = self._outputs(weights, self.x[part]) - self.y[part]  # (networks, batch, time, d_out)
+        if self.norm == "mse":
+            return difference.abs().square().mean((2, 3)).sum(1)
+        gap, slope = (v.amax(3).max(1) for v in self._value_and_slope(difference / self.size[part, None, None]))
+        return gap.values, gap.indices + start, slope.values, slope.indices + start
 
-        def outputs(one: dict[str, Tensor]) -> Tensor:
-            out = functional_call(self.model, one | self.buffers, (x,))
-            return first(out)
+    def _value_and_slope(self, difference: Tensor) -> tuple[Tensor, Tensor]:
+        # per unit of time, and 0 before the input begins
+        if self.norm == "sup":
+            return difference.abs(), torch.zeros_like(difference, dtype=self.size.dtype)
+        before = nn.functional.pad(difference, (0, 0, 1, 0))[..., :-1, :]
+        return difference.abs(), (difference - before).abs() / self.dt
+
+    def _gradient_of(self, flat: dict[str, Tensor], errors: Tensor, witnesses: Tensor) -> Tensor:
+        # 0 with the gradient of a supremum, which is that of the sequences and the time where it is reached
+        per_network = 2 * self._numbers(flat)
+        networks = max(1, MOST_NUMBERS // per_network) if self.batchable else 1
+        measure, found = self._at, []
+        if CHECKPOINTS and len(errors) * per_network > MOST_NUMBERS:
+            measure = functools.partial(checkpoint, measure, use_reentrant=False)
+        for at in range(0, len(errors), networks):
+            some = {name: value[at : at + networks] for name, value in flat.items()}
+            found.append(measure(some, witnesses[at : at + networks]))
+        value = torch.where(torch.isfinite(errors), torch.cat(found), 0.0)
+        return value - value.detach()
+
+    def _at(self, weights: dict[str, Tensor], witnesses: Tensor) -> Tensor:
+        time, sequences = witnesses[:, 0], witnesses[:, 1:] if self.norm == "w1" else witnesses[:, 1:2]
+        # (networks, 1 or 2, time, d_out)
+        difference = self._outputs(weights, self.x[sequences], each=True) - self.y[sequences]
+        value, slope = self._value_and_slope(difference / self.size[sequences][..., None, None])
+        every = torch.arange(len(time))
+        return value[every, 0, time].amax(1) + slope[every, -1, time].amax(1)
+
+    def _numbers(self, flat: dict[str, Tensor]) -> int:
+        return self.x.shape[1] * max(max(value.shape[1:], default=1) for value in flat.values())
+
+    def _outputs(self, weights: dict[str, Tensor], x: Tensor, each: bool = False) -> Tensor:
+        # (networks, batch, time, d_out) of one batch of inputs, or of one for each network
+        def outputs(one: dict[str, Tensor], x: Tensor) -> Tensor:
+            return first(functional_call(self.model, one | self.buffers, (x,)))
 
         with evaluating(self.model), _plain_attention():
             if self.batchable:
-                yhat = vmap(outputs, randomness="error")(weights)
-            else:
-                yhat = torch.stack([outputs({name: value[0] for name, value in weights.items()})])
-        difference = (yhat - y) / size[:, None, None]  # (networks, batch, time, d_out)
-        gap = difference.abs().amax((1, 3))
-        if self.norm == "sup":
-            return gap, torch.zeros_like(gap)
-        before = nn.functional.pad(difference, (0, 0, 1, 0))[:, :, :-1]  # 0 before the input begins
-        return gap, (difference - before).abs().amax((1, 3)) / self.dt
+                return vmap(outputs, in_dims=(0, 0 if each else None), randomness="error")(weights, x)
+            return outputs({name: value[0] for name, value in weights.items()}, x[0] if each else x)[None]
 
     def _on_a_probe(self) -> tuple["SequenceDistance", dict[str, Tensor]]:
         # the same distance on the first steps of two sequences, and the model's own weights
@@ -227,7 +277,8 @@ class SequenceDistance:
         probe.batchable = True
         try:
             with torch.no_grad():
-                probe._gaps(weights, slice(None))
+                probe._outputs(weights, probe.x)
+                probe._outputs(weights, probe.x[None], each=True)
         except RuntimeError:
             return False
         return True
@@ -239,26 +290,33 @@ class SequenceDistance:
         if set(weights) != {model.recurrent_weight, model.input_weight, model.readout_weight, model.bias_weight}:
             return False
         with torch.no_grad():
-            wanted = probe._gaps(weights, slice(None))[0].amax(1)
-        return bool(torch.isclose(torch.from_numpy(probe._compiled(weights)), wanted, rtol=1e-9, atol=1e-12).all())
+            wanted = probe._swept(weights)[0]
+        return bool(torch.isclose(probe._compiled(weights)[0], wanted, rtol=1e-9, atol=1e-12).all())
 
-    def _compiled(self, flat: dict[str, Tensor]) -> np.ndarray:
+    def _compiled(self, flat: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         model = self.model
         flat = flat | {model.recurrent_weight: model.parameterization(flat[model.recurrent_weight])}
         names = (model.recurrent_weight, model.input_weight, model.bias_weight, model.readout_weight)
-        W, U, b, c = (flat[name].detach().reshape(len(flat[name]), -1).contiguous().numpy() for name in names)
+        rows = [flat[name].detach().reshape(len(flat[name]), -1) for name in names]
+        missing = -rows[0].shape[1] % 4  # neurons that say nothing fill up the last four
+        W, U, b, c = (nn.functional.pad(row, (0, missing)).contiguous().numpy() for row in rows)
         blocks = -(-len(self.x) // LANES)
-        order = torch.arange(blocks * LANES).clamp(max=len(self.x) - 1)  # the last sequence fills the last block
+        every = torch.arange(blocks * LANES)
+        order = every.clamp(max=len(self.x) - 1)  # the last sequence fills the last block
         x, y = (v[order, :, 0].unflatten(0, (blocks, LANES)).mT.contiguous().numpy() for v in (self.x, self.y))
-        scale = 1 / self.size[order].unflatten(0, (blocks, LANES)).numpy()
+        scale = (every < len(self.x)).double() if self.norm == "mse" else 1 / self.size[order]
+        scale = scale.unflatten(0, (blocks, LANES)).numpy()
         per_dt = 1 / self.dt if self.norm == "w1" else 0.0
-        errors = np.empty(len(W))
+        errors, squares, witnesses = np.empty(len(W)), np.empty(len(W)), np.empty((len(W), 3), np.int64)
         loop, threads = compiled(), torch.get_num_threads()
         with ThreadPoolExecutor(threads) as pool:  # the loop holds no lock
             shares = [slice(i, None, threads) for i in range(threads)]
-            arguments = [(W[i], U[i], b[i], c[i], errors[i]) for i in shares]
+            arguments = [[v[i] for v in (W, U, b, c, errors, squares, witnesses)] for i in shares]
             list(pool.map(lambda share: loop(x, y, scale, model.dt, *self.clamp, per_dt, *share), arguments))
-        return errors
+        if self.norm == "mse":
+            errors = squares / len(self.x) / self.x.shape[1]
+        witnesses[:, 1:] = witnesses[:, 1:].clip(max=len(self.x) - 1)
+        return torch.from_numpy(errors), torch.from_numpy(witnesses)
 
 
 @contextlib.contextmanager

@@ -43,13 +43,13 @@ class PerturbationCurve:
     """E_m(beta) of one model at several radii.
 
     Args:
-        radii: (n_radii,), beta: radius of the ball around each weight, spectral norms.
+        radii: (n_radii,), beta: radius of the ball around each weight.
         errors: (n_radii,), E_m(beta), with the norm and horizon asked for; for a linear model inf past
             `stability_radius`.
         method: "random" or "worst_case".
         stability_radius: of the raw recurrent weight, computed when it is first asked for; nan where there is none. For
             a linear model it is the exact beta from which the supremum on [0, inf) is inf, for a nonlinear one that of
-            its linearisation at rest; inf for a stable parameterization, nan for one that is not known.
+            its linearisation at rest; inf for a stable parameterization, nan where it is not known.
         is_lower_bound: True where errors come from sampled directions alone or from given inputs, or where perturbed
             modes may oscillate faster than the grid of times follows.
 
@@ -91,7 +91,7 @@ class PerturbationCurve:
 
     @property
     def stability_radius(self) -> float:
-        """Distance of the raw recurrent weight from instability, spectral norm."""
+        """Distance of the raw recurrent weight from instability, in the norm of the ball."""
         # of a large dense weight it takes longer than all the errors, and not everybody asks
         return self._radius()
 
@@ -109,6 +109,7 @@ def perturbation_error(
     weights: Sequence[str] | None = None,
     inputs: Tensor | None = None,
     dt: Number | None = None,
+    ball: str = "spectral",
 ) -> PerturbationCurve:
     """Evaluate E_m(beta) = sup of ||H - Hhat(theta~)|| over |W~ - W|, |U~ - U|, … <= beta, spectral norms.
 
@@ -124,11 +125,15 @@ def perturbation_error(
         method: "random" or "worst_case".
         n_directions: of each weight, drawn once for all radii, >= 1.
         generator: of the directions; None takes one with seed 0.
-        norm: "sup" = sup_t sup_x |H - Hhat| / |x|, or "w1", which adds that of the derivative d/dt (H - Hhat).
+        norm: "sup" = sup_t sup_x |H - Hhat| / |x|; "w1", which adds that of the derivative d/dt (H - Hhat); or, with
+            `inputs`, "mse", the mean of |H - Hhat|^2 over sequences, times and channels.
         horizon: sup over t <= horizon; a finite one never gives inf. Without `inputs` only.
         weights: names of those that are perturbed; None takes all.
         inputs: (batch, time, d_in), no sequence of them 0.
         dt: time per step, for "w1" over `inputs`; None takes that of a recurrent model, or 1.
+        ball: "spectral", or "entrywise", where every entry of every weight moves by at most beta, and random directions
+            are Gaussian ones whose largest entry is 1, as in public code; a dense weight then has no known
+            `stability_radius`.
 
     Raises:
         ValueError: on bad radii, names or inputs, or a model without a realization where there are no inputs.
@@ -139,34 +144,41 @@ def perturbation_error(
     >>> curve = cmlib.perturbation_error(model, kernels.Exponential(0.5), [0.0, 0.1], method="worst_case")
     >>> curve.errors.round(3).tolist()  # (1 + beta)^2 / (1/2 - beta) - 2
     [0.0, 1.025]
+    >>> options = {"method": "worst_case", "ball": "entrywise", "norm": "mse", "weights": ["c"]}
+    >>> curve = cmlib.perturbation_error(model, model, [0.0, 0.1], inputs=inputs.impulse(2), **options)
+    >>> curve.errors.round(4).tolist()  # beta^2 (h_1^2 + h_2^2) / 2
+    [0.0, 0.0042]
     """
     radii = _radii(radii)
     one_of("method", method, METHODS)
-    one_of("norm", norm, ("sup", "w1"))
+    one_of("norm", norm, ("sup", "w1", "mse"))
+    one_of("ball", ball, ("spectral", "entrywise"))
     horizon, n_directions = span("horizon", horizon), count("n_directions", n_directions)
     generator = random_source("generator", generator)
     if not isinstance(model, nn.Module):
         raise ValueError(f"expected model to be an nn.Module, got {model!r}")
     if inputs is None and not hasattr(model, "realization"):
         raise ValueError(f"expected inputs, or a model that declares its realization, got {type(model).__name__}")
+    if inputs is None and norm == "mse":
+        raise ValueError("expected inputs for the norm 'mse', a mean over them")
     if inputs is not None:
         _check_inputs(target, inputs, horizon)
-    ball = Ball(model, weights)
+    around = Ball(model, weights, ball)
     unbounded = inputs is None and np.isinf(horizon)  # where the supremum is inf past the stability radius
-    radius = ball.stability_radius() if unbounded else functools.cache(ball.stability_radius)
+    radius = around.stability_radius() if unbounded else functools.cache(around.stability_radius)
     reachable = torch.as_tensor(~(radii >= radius) if unbounded else np.isfinite(radii))  # nan: not known
     if inputs is None:
         # a functional, or the kernel itself; a shifted kernel has a kernel too
         own = target if hasattr(target, "tail") or not hasattr(target, "kernel") else target.kernel
         kernel, largest = complete(own, "target"), float(radii[reachable.numpy()].max(initial=0.0))
-        distance = KernelDistance(kernel, model, norm, horizon, largest)
+        distance = KernelDistance(kernel, model, norm, horizon, around.reach() * largest)
     else:
         distance = SequenceDistance(model, target, inputs, norm, dt)
     beta = torch.as_tensor(radii, dtype=torch.float64)
-    directions = ball.random(generator, n_directions)
-    errors = ball.errors(distance, beta, directions)  # (n_radii, n_directions)
+    directions = around.random(generator, n_directions)
+    errors = around.errors(distance, beta, directions)  # (n_radii, n_directions)
     if method == "worst_case":
-        errors = torch.cat([errors, ball.ascend(distance, beta, reachable, directions, errors.argmax(1))], 1)
+        errors = torch.cat([errors, around.ascend(distance, beta, reachable, directions, errors.argmax(1))], 1)
     best = errors.amax(1).detach().numpy()
     if method == "worst_case":
         # a perturbation allowed at one radius is allowed at each larger one

@@ -12,10 +12,13 @@ from cmlib.sequence_maps import in_precision
 
 
 class Ball:
-    """The unit ball of directions: one tensor per perturbed weight, each of spectral norm at most 1."""
+    """The unit ball of directions: one tensor per perturbed weight, each of norm at most 1.
 
-    def __init__(self, model: nn.Module, weights: Sequence[str] | None = None):
-        self.model = model
+    The norm is the spectral one, or, in an "entrywise" ball, the largest entry.
+    """
+
+    def __init__(self, model: nn.Module, weights: Sequence[str] | None = None, norm: str = "spectral"):
+        self.model, self.entrywise = model, norm == "entrywise"
         self.center = {name: in_precision(w.detach().cpu(), torch.float64) for name, w in model.named_parameters()}
         self.weights = tuple(self.center) if weights is None else tuple(weights)
         if not set(self.weights) <= set(self.center) or not self.weights:
@@ -25,8 +28,17 @@ class Ball:
         """Return the beta at which the recurrent weight may become unstable; inf if never, nan if not known."""
         if not is_recurrent(self.model):
             return np.nan
-        radius = radius_of_weight(self.model)
-        return np.inf if radius > 0 and self.model.recurrent_weight not in self.weights else radius
+        radius, name = radius_of_weight(self.model), self.model.recurrent_weight
+        if radius > 0 and name not in self.weights:
+            return np.inf
+        # how far the entries of a matrix may move is NP-hard to find
+        matrix = not self._is_diagonal(name) and self.center[name].numel() > 1
+        return np.nan if self.entrywise and matrix and 0 < radius < np.inf else radius
+
+    def reach(self) -> float:
+        """Return the largest spectral norm of a direction."""
+        sizes = [self.center[name].numel() for name in self.weights if self.entrywise and not self._is_diagonal(name)]
+        return max(sizes, default=1) ** 0.5
 
     def random(self, generator: torch.Generator, n: int) -> dict[str, Tensor]:
         """Gaussian directions scaled to the sphere of each weight: (1, n, *shape)."""
@@ -97,7 +109,7 @@ class Ball:
 
     def _vertex(self, name: str, gradient: Tensor) -> Tensor:
         # argmax of <gradient, direction> over the unit ball of the weight's norm
-        if self._is_diagonal(name):
+        if self.entrywise or self._is_diagonal(name):
             return torch.sgn(gradient)
         if self.center[name].ndim < 2:
             return gradient / self._size(name, gradient).clamp(min=1e-300)
@@ -105,11 +117,13 @@ class Ball:
         return (left @ right).reshape(gradient.shape)
 
     def _size(self, name: str, value: Tensor) -> Tensor:
-        if self._is_diagonal(name):
-            return value.abs().amax(-1, keepdim=True)
         rank = self.center[name].ndim
         if rank == 0:
             return value.abs()
+        if self.entrywise:
+            return value.abs().amax(tuple(range(-rank, 0)), keepdim=True)
+        if self._is_diagonal(name):
+            return value.abs().amax(-1, keepdim=True)
         if rank == 1:
             return torch.linalg.vector_norm(value, dim=-1, keepdim=True)
         size = torch.linalg.matrix_norm(self._as_matrix(name, value), ord=2)
@@ -146,7 +160,8 @@ class Ball:
             slowest[model.linearization().detach().diagonal().argmax()] = 1.0
             return torch.ones_like(W), slowest
         left, _, right = torch.linalg.svd(W)
-        return torch.eye(len(W), dtype=W.dtype), -torch.outer(left[:, -1], right[-1])
+        slowest = -torch.outer(left[:, -1], right[-1])
+        return torch.eye(len(W), dtype=W.dtype), torch.sgn(slowest) if self.entrywise else slowest
 
 
 def _like(batch: Tensor, value: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def rnn(activation, diagonal, m=5, d_in=1, d_out=1):
 def plainly(model, target, x, norm, moved):
     """The definition, one network and one sequence at a time."""
     weights = dict(model.named_parameters())
-    error = 0.0
+    error = squares = 0.0
     with torch.no_grad():
         kept = {name: w.clone() for name, w in weights.items()}
         for name, w in weights.items():
@@ -43,6 +43,7 @@ def plainly(model, target, x, norm, moved):
         slope = np.zeros_like(gap)
         for n in range(len(x)):
             out = model(x[n : n + 1])
+            squares += (out - target(x[n : n + 1])).square().mean().item() if norm == "mse" else 0.0
             difference = ((out[0] if isinstance(out, tuple) else out) - target(x[n : n + 1]))[0] / x[n].abs().max()
             gap[n] = difference.abs().amax(1)
             slope[n] = torch.diff(difference, dim=0, prepend=torch.zeros_like(difference[:1])).abs().amax(1)
@@ -51,7 +52,19 @@ def plainly(model, target, x, norm, moved):
     slope /= getattr(model, "dt", DT)
     for t in range(x.shape[1]):
         error = max(error, gap[:, t].max() + (slope[:, t].max() if norm == "w1" else 0.0))
-    return error
+    return (squares / len(x)) if norm == "mse" else error
+
+
+def through_everything(model, x, norm, weights):
+    """The definition of all sequences at once, in operations of torch."""
+    out = torch.func.functional_call(model, weights, (x,))
+    difference = (out[0] if isinstance(out, tuple) else out) - TARGET(x)
+    if norm == "mse":
+        return difference.square().mean()
+    difference = difference / x.abs().amax((1, 2), keepdim=True)
+    slope = torch.diff(difference, dim=1, prepend=torch.zeros_like(difference[:, :1])).abs() / DT
+    gap = difference.abs().amax((0, 2))
+    return (gap + slope.amax((0, 2))).max() if norm == "w1" else gap.max()
 
 
 def moved_by(model, beta, n=3):
@@ -60,7 +73,7 @@ def moved_by(model, beta, n=3):
     return {k: (ball.center[k] + beta * d)[:1].expand(1, n, *ball.center[k].shape) for k, d in directions.items()}
 
 
-@pytest.mark.parametrize("norm", ["sup", "w1"])
+@pytest.mark.parametrize("norm", ["sup", "w1", "mse"])
 @pytest.mark.parametrize("activation", models.ACTIVATIONS)
 @pytest.mark.parametrize("diagonal", [True, False])
 def test_every_route_is_the_definition(activation, diagonal, norm):
@@ -71,9 +84,17 @@ def test_every_route_is_the_definition(activation, diagonal, norm):
     found = distance(moved)[0]
     expected = [plainly(model, TARGET, x, norm, {k: v[0, i] for k, v in moved.items()}) for i in range(3)]
     assert found.numpy() == pytest.approx(expected, rel=1e-12)
-    # with a gradient asked for, the compiled loop is not taken
     leaves = {k: v.clone().requires_grad_() for k, v in moved.items()}
-    assert distance(leaves)[0].detach().numpy() == pytest.approx(expected, rel=1e-12)
+    values = distance(leaves)[0]
+    assert values.detach().numpy() == pytest.approx(expected, rel=1e-12)
+    # the gradient is that through all sequences and times
+    gradients = torch.autograd.grad(values.sum(), list(leaves.values()))
+    for i in range(3):
+        one = {k: v[0, i].clone().requires_grad_() for k, v in moved.items()}
+        error = through_everything(model, x, norm, one)
+        assert error.item() == pytest.approx(expected[i], rel=1e-12)
+        for found, wanted in zip(gradients, torch.autograd.grad(error, list(one.values())), strict=True):
+            torch.testing.assert_close(found[0, i], wanted, rtol=1e-9, atol=1e-11)
 
 
 def test_compiled_loop_sees_the_weights_and_not_the_raw_ones():
@@ -153,14 +174,37 @@ def test_a_target_keeps_its_precision_and_its_mode():
     assert all(part.training for part in target.modules()) and next(target.parameters()).dtype == torch.float32
 
 
+@pytest.mark.parametrize("norm", ["sup", "w1"])
+def test_gradient_of_what_takes_no_batch_of_networks(norm):
+    torch.manual_seed(0)
+    model, x = Layer(nn.GRU).double(), noise(batch=9, steps=6, d_in=2)
+    model.out = nn.Linear(3, 1).double()
+
+    def target(x):
+        return TARGET(x[..., :1])
+
+    distance = SequenceDistance(model, target, x, norm, dt=DT)
+    assert not distance.batchable
+    leaves = {k: v.clone().requires_grad_() for k, v in moved_by(model, 0.05, n=2).items()}
+    gradients = torch.autograd.grad(distance(leaves).sum(), list(leaves.values()))
+    for i in range(2):
+        one = {k: v[0, i].detach().clone().requires_grad_() for k, v in leaves.items()}
+        difference = (torch.func.functional_call(model, one, (x,))[0] - target(x)) / x.abs().amax((1, 2), keepdim=True)
+        slope = torch.diff(difference, dim=1, prepend=torch.zeros_like(difference[:, :1])).abs() / DT
+        error = (difference.abs().amax((0, 2)) + (slope.amax((0, 2)) if norm == "w1" else 0.0)).max()
+        for found, wanted in zip(gradients, torch.autograd.grad(error, list(one.values())), strict=True):
+            torch.testing.assert_close(found[0, i], wanted, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("norm", ["sup", "mse"])
 @pytest.mark.parametrize("method", ["random", "worst_case"])
 @pytest.mark.parametrize("diagonal", [True, False])
-def test_chunks_change_nothing(method, diagonal, monkeypatch):
+def test_chunks_change_nothing(method, diagonal, norm, monkeypatch):
     model, x = rnn("tanh", diagonal), noise(batch=4, steps=5)
 
     def errors():
         return cmlib.perturbation_error(
-            model, TARGET, [0.0, 0.2], method=method, n_directions=2, generator=generator(), inputs=x
+            model, TARGET, [0.0, 0.2], method=method, n_directions=2, generator=generator(), inputs=x, norm=norm
         ).errors
 
     whole = errors()
@@ -187,6 +231,45 @@ def test_worst_case_of_one_neuron_has_a_closed_form(activation):
     assert curve.errors[0] == pytest.approx(0.0, abs=1e-14)
     assert curve.errors[1] == pytest.approx(response(w - beta, (1 + beta) ** 2) - response(w, 1), rel=1e-9)
     assert curve.stability_radius == w
+
+
+@pytest.mark.parametrize("diagonal", [True, False])
+@pytest.mark.parametrize("activation", ["identity", "hardtanh"])
+def test_mse_of_one_neuron_has_a_closed_form(activation, diagonal):
+    # as above, at each time; a ball of one number is the same by any norm
+    w, beta, n = 0.5, 0.05, 40
+    model = models.RNN([-w] if diagonal else [[-w]], [1.0], [1.0], dt=DT, activation=activation)
+    x = torch.full((1, n, 1), 0.1, dtype=torch.float64)
+    options = {"method": "worst_case", "weights": ("W", "U", "c"), "norm": "mse", "ball": "entrywise"}
+    curve = cmlib.perturbation_error(model, model, [0.0, beta], inputs=x, **options)
+
+    def answers(w, gain):
+        return 0.1 * gain * (1 - (1 - DT * w) ** np.arange(1, n + 1)) / w
+
+    assert curve.errors[0] == 0.0
+    assert curve.errors[1] == pytest.approx(
+        np.mean((answers(w - beta, (1 + beta) ** 2) - answers(w, 1)) ** 2), rel=1e-9
+    )
+    assert curve.stability_radius == w
+
+
+@pytest.mark.parametrize("weights", [("c",), ("U", "c"), ("W",)])
+@pytest.mark.parametrize("norm", ["sup", "w1", "mse"])
+def test_entrywise_worst_case_is_the_worst_corner(norm, weights):
+    model, x, beta = rnn("tanh", diagonal=False, m=3), noise(batch=5, steps=20), 0.01
+    options = {"inputs": x, "norm": norm, "ball": "entrywise", "weights": weights}
+    worst = cmlib.perturbation_error(model, TARGET, [beta], method="worst_case", **options)
+    center = {k: v.detach() for k, v in model.named_parameters()}
+    sizes = [center[name].numel() for name in weights]
+    corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * sum(sizes))
+    moved = {k: v.expand(1, len(corners), *v.shape) for k, v in center.items()}
+    for name, signs in zip(weights, corners.split(sizes, 1), strict=True):
+        moved[name] = moved[name] + beta * signs.reshape(1, -1, *center[name].shape)
+    corner = SequenceDistance(model, TARGET, x, norm)(moved).max().item()
+    assert worst.errors[0] == pytest.approx(corner, rel=1e-9)
+    sampled = cmlib.perturbation_error(model, TARGET, [beta], n_directions=200, **options)
+    spectral = cmlib.perturbation_error(model, TARGET, [beta], method="worst_case", **(options | {"ball": "spectral"}))
+    assert max(sampled.errors[0], spectral.errors[0]) < worst.errors[0]
 
 
 @pytest.mark.parametrize("activation", ["tanh", "hardtanh"])
@@ -232,12 +315,13 @@ def test_directions_have_spectral_norm_one():
             assert size == pytest.approx(1.0, rel=1e-12)
 
 
-def test_a_perturbation_that_overflows_has_an_infinite_error():
+@pytest.mark.parametrize("norm", ["sup", "w1", "mse"])
+def test_a_perturbation_that_overflows_has_an_infinite_error(norm):
     for diagonal in (True, False):
         W = [-1.0] if diagonal else [[-1.0]]
         model = models.RNN(W, [1.0], [1.0], dt=1.0, activation="relu")
         curve = cmlib.perturbation_error(
-            model, TARGET, [0.0, 1e200], generator=generator(), inputs=noise(steps=20), n_directions=20
+            model, TARGET, [0.0, 1e200], generator=generator(), inputs=noise(steps=20), n_directions=20, norm=norm
         )
         assert np.isfinite(curve.errors[0]) and curve.errors[1] == np.inf
 

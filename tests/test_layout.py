@@ -20,7 +20,7 @@ ALLOWED = {
     "workflow": {"papermill", "nbformat", "psutil", "yaml", "threadpoolctl", "bs4", "playwright", "cmlib"}
     | NUMERICS
     | WORKFLOW,
-    "benchmarks": {"cmlib"} | NUMERICS,
+    "benchmarks": {"cmlib", "numba"} | NUMERICS,  # numba for the peak of a core
 }
 
 

@@ -105,6 +105,23 @@ def test_worst_case_is_monotone_bounds_samples_and_ends_at_the_radius():
     assert sampled.is_lower_bound and not worst.is_lower_bound
 
 
+def test_entrywise_worst_case_of_two_neurons_on_all_times_is_the_worst_corner():
+    # rho - rhohat = (1 + b)^2 sum of e^{-(r - b) t} where every entry helps: of a diagonal its area is a closed form
+    rates, beta = np.array([0.5, 1.0]), 0.1
+    kernel = kernels.Sum([kernels.Exponential(r) for r in rates], [1.0, 1.0])
+    call = {"method": "worst_case", "ball": "entrywise"}
+    model = models.LinearRNN(-rates, [1.0, 1.0], [1.0, 1.0])
+    error = cmlib.perturbation_error(model, kernel, [beta], **call).errors[0]
+    assert error == pytest.approx((1 + beta) ** 2 * (1 / (rates - beta)).sum() - (1 / rates).sum(), rel=1e-7)
+    # of a matrix the area of c^T e^{Wt} U >= 0 is -c^T W^{-1} U, and entries off the diagonal grow as well
+    model = models.LinearRNN(np.diag(-rates), [1.0, 1.0], [1.0, 1.0])
+    curve = cmlib.perturbation_error(model, kernel, [beta, 0.6], **call)
+    moved = np.diag(-rates) + beta
+    expected = (1 + beta) ** 2 * -np.linalg.inv(moved).sum() - (1 / rates).sum()
+    assert curve.errors[0] == pytest.approx(expected, rel=1e-7)
+    assert np.isinf(curve.errors[1]) and np.isnan(curve.stability_radius)
+
+
 def test_no_random_search_beats_the_worst_case():
     # 20,000 perturbations of a two-neuron network, boundary and interior, on a window
     kernel = kernels.Polynomial(exponent=1.1)
@@ -227,6 +244,8 @@ def test_the_callers_network_is_left_alone():
         ({"radii": [[0.1]]}, "expected finite radii >= 0 of shape"),
         ({"method": "hope"}, "expected method among"),
         ({"norm": "l2"}, "expected norm among"),
+        ({"norm": "mse"}, "expected inputs for the norm 'mse'"),
+        ({"ball": "round"}, "expected ball among"),
         ({"horizon": 0.0}, "expected horizon > 0"),
         ({"weights": ("W", "b")}, "expected weights out of"),
         ({"weights": ()}, "expected weights out of"),

@@ -39,9 +39,10 @@ DUAL = {
 }
 
 
+@pytest.mark.parametrize("norm", ["spectral", "entrywise"])
 @pytest.mark.parametrize("make", [dense, diagonal])
-def test_of_a_linear_function_the_ascent_finds_the_dual_norms(make):
-    ball = Ball(make())
+def test_of_a_linear_function_the_ascent_finds_the_dual_norms(make, norm):
+    ball = Ball(make(), norm=norm)
     G = {name: normal(*w.shape, seed=7 + i) for i, (name, w) in enumerate(ball.center.items())}
 
     def distance(moved):
@@ -49,6 +50,8 @@ def test_of_a_linear_function_the_ascent_finds_the_dual_norms(make):
 
     kind = "W, diagonal" if ball.model.diagonal else "W, dense"
     slope = DUAL[kind](G["W"]) + DUAL["vector"](G["U"]) + DUAL["vector"](G["c"])
+    if norm == "entrywise":
+        slope = sum(g.abs().sum() for g in G.values())
     center = sum((ball.center[name] * G[name]).sum() for name in G)
     beta = np.array([0.0, 0.1, 2.0])
     assert ascended(ball, distance, beta) == pytest.approx((center + torch.as_tensor(beta) * slope).numpy(), rel=1e-10)
@@ -77,6 +80,23 @@ def test_a_convex_function_of_a_matrix_is_largest_at_the_vertex_that_its_closed_
 
     plain = torch.linalg.vector_norm(ball.center["W"] @ U) + 0.5 * torch.linalg.vector_norm(U)
     assert ascended(ball, distance, [0.5])[0] == pytest.approx(float(plain), rel=1e-6)
+
+
+def test_an_entrywise_ball_has_directions_of_largest_entry_one():
+    for make in (dense, diagonal):
+        ball = Ball(make(), norm="entrywise")
+        for name, direction in ball.random(generator(), 50).items():
+            assert direction.shape == (1, 50, *ball.center[name].shape)
+            torch.testing.assert_close(direction.abs().flatten(2).amax(2), torch.ones(1, 50, dtype=torch.float64))
+    assert Ball(dense(), norm="entrywise").reach() == 4.0 and Ball(dense()).reach() == 1.0
+
+
+def test_stability_radius_of_an_entrywise_ball_is_known_for_diagonals():
+    assert Ball(diagonal(), norm="entrywise").stability_radius() == pytest.approx(0.2)
+    assert np.isnan(Ball(dense(), norm="entrywise").stability_radius())
+    assert Ball(dense(), ("U",), "entrywise").stability_radius() == np.inf
+    one = models.LinearRNN([[-0.7]], [1.0], [1.0])
+    assert Ball(one, norm="entrywise").stability_radius() == pytest.approx(0.7)
 
 
 class TwoVectors(torch.nn.Module):

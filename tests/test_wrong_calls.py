@@ -281,6 +281,8 @@ WRONG = {
     "no radii": (lambda: push(radii=[]), "expected finite radii >= 0 of shape"),
     "hopeful method": (lambda: push(method="hope"), "expected method among .*'hope'"),
     "another norm": (lambda: push(norm="l2"), "expected norm among .*'l2'"),
+    "mean over no inputs": (lambda: push(norm="mse"), "expected inputs for the norm 'mse'"),
+    "round ball": (lambda: push(ball="round"), "expected ball among .*'round'"),
     "no directions": (lambda: push(n_directions=0), "expected n_directions to be an integer >= 1, got 0"),
     "directions from 3": (lambda: push(generator=3), "expected generator to be a torch.Generator, got 3"),
     "unknown weights": (lambda: push(weights=["V"]), "expected weights out of"),
