@@ -5,10 +5,10 @@ PYTEST := $(RUN) -m pytest -q -n 2 --dist loadscope
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help environment book test check site smoke paper figure lab drift sabotage calibrate bench update poster pdf pages release lock lint clean
+.PHONY: help environment book test check site smoke paper figure lab test-slurm drift sabotage calibrate bench update poster pdf pages release lock lint clean
 
 help:  ## this list
-	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+): .*## /make \1\t/' | expand -t 14
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+): .*## /make \1\t/' | expand -t 18
 
 environment:
 	@test -n "$(PYTHON)" || { echo "make: no python3 found; Python 3.11 is needed" >&2; exit 1; }
@@ -44,8 +44,11 @@ paper: environment  ## as book, with the papers' own training protocol: hours wi
 figure: environment  ## one figure with other values, beside the book's: ID=B-F2 ARGS="-p exponent 2"
 	$(RUN) workflow/figure.py $(ID) $(ARGS)
 
-lab: environment  ## compute what the tables of results/ lack, one resumable job a seed: half an hour for all of them
-	$(RUN) workflow/build.py lab $(ENSEMBLE)
+lab: environment  ## compute the jobs that the tables of results/ lack, and say before how long: ENSEMBLE=B-F2 EXECUTOR=slurm DEVICE=cuda
+	@EXECUTOR=$(or $(EXECUTOR),local) CMLIB_DEVICE=$(or $(DEVICE),cpu) .venv/bin/python workflow/build.py lab $(ENSEMBLE)
+
+test-slurm: environment  ## a few jobs of the tables again, through a SLURM that is started here for them; as root, on Debian
+	$(RUN) workflow/loopback_slurm.py
 
 drift: environment  ## the book on other instruction sets, threads and seeds: writes results/drift.csv, 45 minutes
 	$(RUN) workflow/drift.py

@@ -100,7 +100,7 @@ def fit(
         optimizer: "gd", "heavy_ball" (momentum 0.9), "adam" or "lbfgs" (quasi-Newton, one model after the other).
         batch: sequences of one step, drawn without replacement until all had their turn; None takes all, as does lbfgs.
         generator: of the order of the sequences; None takes one with seed 0.
-        until: loss at which a model stops; those trained side by side stop together.
+        until: loss at which a model stops; those trained side by side stop together. 0 never looks at the loss.
 
     Raises:
         ValueError: on models that differ in more than weights, data of other shapes, or settings out of range.
@@ -171,7 +171,7 @@ def _side_by_side(models: list, batches: Iterator, stepper: Callable, until: flo
     for following in batches:
         stepper.zero_grad()
         now = losses_of(weights, buffers, x, y)
-        if (now <= until).all():
+        if until and (now <= until).all():  # to look at a loss is to wait for the device
             break
         now.sum().backward()  # no model's loss depends on another's weights
         stepper.step()

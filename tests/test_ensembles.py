@@ -1,5 +1,6 @@
 import ast
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -33,15 +34,16 @@ VALUES = {"widths": [2, 4], "scale": 0.5}
 def results(tmp_path, monkeypatch):
     """A results folder with the table of `walk` for six seeds."""
     monkeypatch.setenv("CMLIB_RESULTS", str(tmp_path))
-    columns = ensembles._columns(walk, range(6), VALUES)
+    columns = ensembles._columns(walk, range(6), {}, VALUES)
     files = write_columns(tmp_path / "walk", columns)
-    record = {"values": VALUES, "files": [file.name for file in files]}
+    jobs = {str(seed): {"seconds": 1.0, "rows": 2} for seed in range(6)}
+    record = {"values": VALUES, "parts": {}, "jobs": jobs, "files": [file.name for file in files]}
     (tmp_path / "walk.json").write_text(json.dumps(record))
     return tmp_path
 
 
 def test_table_that_was_written_is_read_as_it_was(results):
-    written = ensembles._columns(walk, range(6), VALUES)
+    written = ensembles._columns(walk, range(6), {}, VALUES)
     read = read_columns(results / "walk")
     assert list(read) == ["seed", "target", "m", "error", "up", "curve"]
     for name, column in written.items():
@@ -77,6 +79,60 @@ def test_other_values_have_no_rows_and_are_computed_here(results, capsys):
     rows = ensemble("walk", walk, 6, **VALUES | {"scale": 1.0})
     assert len(rows) == 2 and rows["error"].tolist() == [row["error"] for row in walk(seed=0, widths=[2, 4], scale=1.0)]
     assert "no rows for these values in results/; 1 of 6 seeds computed here" in capsys.readouterr().out
+
+
+def table_of(results, parts, jobs):
+    """Put a table of these jobs of `stride` there."""
+    columns = ensembles._columns(stride, jobs, parts, {"scale": 0.5})
+    files = write_columns(results / "stride", columns)
+    about = {str(job): {"seconds": 1.0, "rows": 1} for job in jobs}
+    record = {"values": {"scale": 0.5}, "parts": parts, "jobs": about, "files": [file.name for file in files]}
+    (results / "stride.json").write_text(json.dumps(record))
+
+
+def stride(*, seed, m, target, scale):
+    return [{"m": m, "target": target, "error": scale * (100.0 * seed + m + len(target))}]
+
+
+PARTS = {"m": [2, 4], "target": ["a", "bc", "def"]}
+
+
+def test_parts_are_all_combinations_and_a_job_is_one_of_one_seed():
+    given = ensembles.combinations(PARTS)
+    assert [tuple(part.values()) for part in given[:4]] == [(2, "a"), (2, "bc"), (2, "def"), (4, "a")]
+    assert ensembles.combinations({}) == [{}]
+    columns = ensembles._columns(stride, [4, 9], PARTS, {"scale": 1.0})
+    assert columns["seed"].tolist() == [0, 1] and columns["m"].tolist() == [4, 4]
+    assert columns["target"].tolist() == ["bc", "a"] and columns["error"].tolist() == [6.0, 105.0]
+
+
+def test_table_that_is_not_finished_is_read_and_says_so(results, capsys):
+    table_of(results, PARTS, [0, 1, 2, 3, 4, 5, 6, 7])  # one seed and a part of the next
+    rows = ensemble("stride", stride, 3, parts=PARTS, scale=0.5)
+    said = "stride: 8 of 18 jobs from results/stride.csv; make lab computes the rest"
+    assert len(rows) == 8 and rows.origin == said and capsys.readouterr().out == said + "\n"
+    assert rows.by_seed("error").shape == (1, 6)  # a seed that lacks rows is left out
+    assert rows.by_seed("error", m=2, target="bc").shape == (2, 1)
+    rows = ensemble("stride", stride, 3, parts=PARTS, live=2, scale=0.5)
+    assert rows.live_gap <= 1 and ", 2 of them computed again here; make lab" in rows.origin
+    ensemble("stride", stride, 1, parts=PARTS, scale=0.5)
+    assert "stride: 1 seeds of 6 parts from results/stride.csv\n" in capsys.readouterr().out
+
+
+def test_other_parts_have_no_rows_and_a_whole_seed_is_computed_here(results, capsys):
+    table_of(results, PARTS, range(6))
+    rows = ensemble("stride", stride, 3, parts=PARTS | {"m": [2, 8]}, scale=0.5)
+    assert len(rows) == 6 and "no rows for these values" in capsys.readouterr().out
+
+
+def test_device_is_passed_to_experiments_that_take_one(monkeypatch):
+    def on(*, seed, device):
+        return [{"device": device, "x": 1.0}]
+
+    assert ensembles._columns(on, [0], {}, {})["device"].tolist() == ["cpu"]
+    monkeypatch.setenv("CMLIB_DEVICE", "cuda")
+    assert ensembles._columns(on, [0], {}, {})["device"].tolist() == ["cuda"]
+    assert len(ensembles._columns(walk, [0], {}, VALUES)["seed"]) == 2  # and not to others
 
 
 def test_outside_the_project_everything_is_computed(tmp_path, monkeypatch):
@@ -142,12 +198,16 @@ def test_rows_of_different_columns_are_refused(results):
         ensemble("other", lambda *, seed: [{"a": 1.0}, {"b": 1.0}], 6)
 
 
-def test_job_of_the_training_stage_computes_its_seed_and_ends(monkeypatch):
-    monkeypatch.setenv("CMLIB_ENSEMBLE", json.dumps({"name": "walk", "seed": 4}))
+def test_job_of_the_training_stage_computes_its_part_of_its_seed_and_ends(monkeypatch):
+    monkeypatch.setenv("CMLIB_ENSEMBLE", json.dumps({"name": "walk", "job": 4}))
     with pytest.raises(Done) as ended:
         ensemble("walk", walk, 6, **VALUES)
-    columns, values, seeds = ended.value.args
-    assert columns["seed"].tolist() == [4, 4] and values == VALUES and seeds == 6
+    columns, values, parts, device = ended.value.args
+    assert columns["seed"].tolist() == [4, 4] and values == VALUES and parts == {} and device is None
+    monkeypatch.setenv("CMLIB_ENSEMBLE", json.dumps({"name": "stride", "job": 9}))
+    with pytest.raises(Done) as ended:
+        ensemble("stride", stride, 6, parts=PARTS, scale=1.0)
+    assert ended.value.args[0]["error"].tolist() == [105.0]
 
 
 CODE = '''
@@ -240,7 +300,7 @@ def test_guard_of_parameters_speaks():
 
 @pytest.mark.parametrize("name", sorted(lab.ensembles()))
 def test_committed_tables_are_those_of_the_committed_code(name):
-    assert lab.ensembles()[name].state == "fresh"
+    assert lab.ensembles()[name].state in ("fresh", "partial")  # rows are committed as they come
 
 
 @pytest.fixture
@@ -255,18 +315,23 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "RESULTS", tmp_path / "results")
     monkeypatch.setenv("CMLIB_ENSEMBLE", "")
     monkeypatch.setenv("CMLIB_OUTPUT", str(tmp_path))
+    monkeypatch.delenv("CMLIB_DEVICE", raising=False)
     return found
 
 
-def test_seeds_are_computed_gathered_and_found_fresh(project, tmp_path, monkeypatch):
+def computed_here(tmp_path, monkeypatch, seeds=6):
+    monkeypatch.setenv("CMLIB_ENSEMBLE", "")
+    monkeypatch.setenv("CMLIB_RESULTS", str(tmp_path / "results"))
+    return ensemble("walk", None, seeds, width=4)
+
+
+def test_jobs_are_computed_gathered_and_found_fresh(project, tmp_path, monkeypatch):
     assert project.state == "missing"
     for seed in range(6):
         assert train.main("walk", seed) == 0
-    assert lab.main("walk") == 0
-    assert project.state == "fresh"
-    monkeypatch.setenv("CMLIB_ENSEMBLE", "")
-    monkeypatch.setenv("CMLIB_RESULTS", str(tmp_path / "results"))
-    assert len(ensemble("walk", None, 6, width=4)) == 6
+    assert lab.main(["walk"]) == 0
+    assert project.state == "fresh" and project.left() == []
+    assert len(computed_here(tmp_path, monkeypatch)) == 6
     assert train.today(3) == 0
     table = tmp_path / "results" / "walk.csv"
     good = table.read_text()
@@ -274,9 +339,155 @@ def test_seeds_are_computed_gathered_and_found_fresh(project, tmp_path, monkeypa
     assert project.state == "altered"
     table.write_text(good)
     assert lab.Ensemble("walk", "linear/one", CODE.replace("normal()", "random()"), 6).state == "stale"
-    assert lab.Ensemble("walk", "linear/one", CODE, 7).state == "stale"  # of more seeds than the table has
+    more = lab.Ensemble("walk", "linear/one", CODE, 7)  # more seeds than the table has
+    assert more.state == "partial" and more.left() == [6]
 
 
-def test_unknown_ensemble_is_named(project, capsys):
+def test_rows_come_in_pieces_and_those_of_a_table_stay(project, tmp_path, monkeypatch, capsys):
+    for job in (4, 1):
+        train.main("walk", job)
+    assert lab.main([]) == 0 and project.state == "partial" and project.left() == [0, 2, 3, 5]
+    assert "walk  2 of 6 jobs  results/walk.csv\n" in capsys.readouterr().out
+    first = read_columns(tmp_path / "results" / "walk")
+    shutil.rmtree(tmp_path / "_build")  # another clone, with the committed table alone
+    train.main("walk", 0)
+    lab.gather(project)
+    table = read_columns(tmp_path / "results" / "walk")
+    assert table["seed"].tolist() == [0, 1, 4] and list(project.record()["jobs"]) == ["0", "1", "4"]
+    assert np.array_equal(table["x"][1:], first["x"])
+    assert computed_here(tmp_path, monkeypatch).origin.startswith("walk: 3 of 6 jobs from results/walk.csv; make lab")
+    for job in project.left():
+        train.main("walk", job)
+    lab.gather(project)
+    assert project.state == "fresh"
+
+
+def test_table_gathered_in_pieces_is_that_gathered_at_once(project, tmp_path):
+    for jobs in ((3, 5), (0,), (1, 2, 4)):
+        for job in jobs:
+            train.main("walk", job)
+        lab.gather(project)
+    pieces = (tmp_path / "results" / "walk.csv").read_bytes()
+    (tmp_path / "results" / "walk.csv").unlink()
+    lab.gather(project)
+    assert (tmp_path / "results" / "walk.csv").read_bytes() == pieces and project.state == "fresh"
+
+
+def test_job_of_other_code_is_refused(project, tmp_path, capsys):
+    for job in range(6):
+        train.main("walk", job)
+    path = tmp_path / "_build" / "train" / "walk" / "2.json"
+    path.write_text(path.read_text().replace(project.digest, "0" * 16))
+    capsys.readouterr()
+    assert lab.main(["walk"]) == 0
+    said = "walk  left out, as computed by other code than today's: jobs 2\nwalk  5 of 6 jobs  results/walk.csv\n"
+    assert capsys.readouterr().out == said
+    assert project.state == "partial" and project.left() == [2]
+    assert 2 not in read_columns(tmp_path / "results" / "walk")["seed"]
+
+
+def test_rows_of_a_table_that_was_altered_or_of_other_code_give_way(project, tmp_path):
+    for job in range(3):
+        train.main("walk", job)
+    lab.gather(project)
+    shutil.rmtree(tmp_path / "_build")
+    table = tmp_path / "results" / "walk.csv"
+    table.write_text(table.read_text().replace("0,4,", "0,4,1"))
+    assert project.state == "altered" and project.left() == list(range(6))
+    train.main("walk", 5)
+    lab.gather(project)
+    assert read_columns(tmp_path / "results" / "walk")["seed"].tolist() == [5] and project.state == "partial"
+
+
+def test_jobs_that_do_not_fit_together_leave_the_table_as_it_was(project, tmp_path, capsys):
+    train.main("walk", 0)
+    lab.gather(project)
+    train.main("walk", 1)
+    rows = tmp_path / "_build" / "train" / "walk" / "1.csv"
+    rows.write_text(rows.read_text().replace("seed,m,x", "seed,m,y"))
+    assert lab.main(["walk"]) == 1
+    assert "job 1 has columns of other names, shapes or kinds than job 0" in capsys.readouterr().err
+    assert project.state == "partial" and project.left() == [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_gathering_that_is_killed_leaves_a_whole_table(project, tmp_path, monkeypatch, after):
+    """Killed after any of its steps, it leaves the table of before, or one that the next gathering puts right."""
+    for job in range(2):
+        train.main("walk", job)
+    lab.gather(project)
+    train.main("walk", 2)
+    steps, replace = iter(range(10)), Path.replace
+
+    def dies(self, target):
+        if next(steps) == after:
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", dies)
+    if after < 3:  # the folder, the table, its record
+        with pytest.raises(KeyboardInterrupt):
+            lab.gather(project)
+    else:
+        lab.gather(project)
+    monkeypatch.setattr(Path, "replace", replace)
+    if after == 0:
+        assert project.state == "partial" and list(project.record()["jobs"]) == ["0", "1"]
+    lab.gather(project)
+    assert project.state == "partial" and list(project.record()["jobs"]) == ["0", "1", "2"]
+    assert read_columns(tmp_path / "results" / "walk")["seed"].tolist() == [0, 1, 2]
+
+
+def test_estimate_is_by_part_and_unknown_where_nothing_was_timed(project, tmp_path):
+    parted = lab.Ensemble("walk", "linear/one", CODE, 4, {"m": [2, 4]})
+    assert parted.estimate(parted.left()) is None
+    folder = tmp_path / "results"
+    folder.mkdir()
+    seconds = {"0": 1.0, "2": 3.0, "1": 10.0}
+    record = {"jobs": {job: {"seconds": took, "rows": 1} for job, took in seconds.items()}}
+    (folder / "walk.json").write_text(json.dumps(record))
+    assert parted.estimate([4, 5, 7]) == 2 + 10 + 10
+    del record["jobs"]["1"]
+    (folder / "walk.json").write_text(json.dumps(record))
+    assert parted.estimate([4, 5]) == 2 + 2  # of a part that was never timed, as of all
+
+
+@pytest.mark.parametrize(
+    ("call", "seeds", "parts"),
+    [
+        ('ensemble("walk", walk, 6)', 6, {}),
+        (
+            'ensemble("walk", walk, n, parts={"m": widths, "target": ["a", "b"]})',
+            3,
+            {"m": [2, 4], "target": ["a", "b"]},
+        ),
+        ('ensemble("walk", walk, seeds=n, parts=dict(m=widths))', None, "has no lists as parts: dict(m=widths)"),
+        ('ensemble("walk", walk, 6, parts={"m": []})', None, "has no lists as parts"),
+        ('ensemble("walk", walk, n + 1)', None, "has no number of seeds: n [+] 1"),
+    ],
+)
+def test_seeds_and_parts_stand_in_the_call_or_in_a_parameter(call, seeds, parts):
+    node = ast.parse(call, mode="eval").body
+    values = {"n": 3, "widths": [2, 4]}
+    if seeds is None:
+        with pytest.raises(ValueError, match=parts.replace("(", "[(]").replace(")", "[)]")):
+            lab.called("walk", "linear/one", CODE, node, values)
+    else:
+        found = lab.called("walk", "linear/one", CODE, node, values)
+        assert (found.seeds, found.parts, len(found.jobs)) == (seeds, parts, seeds * max(1, 2 * len(parts)))
+
+
+def test_unknown_ensemble_job_and_device_are_named(project, monkeypatch, capsys):
     assert train.main("wlak", 0) == 2
     assert capsys.readouterr().err == "train: no ensemble 'wlak'; the ensembles are: walk\n"
+    assert train.main("walk", 6) == 2
+    assert capsys.readouterr().err == "train: no job 6 of walk, which has 6\n"
+    assert lab.main(["wlak"]) == 2
+    assert capsys.readouterr().err == "lab: no ensemble 'wlak'; the ensembles are: walk\n"
+    monkeypatch.setenv("CMLIB_DEVICE", "gpu")
+    assert train.main("walk", 0) == 2
+    assert capsys.readouterr().err == "train: expected DEVICE=cpu or DEVICE=cuda, got 'gpu'\n"
+    monkeypatch.setenv("CMLIB_DEVICE", "cuda")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert train.main("walk", 0) == 2
+    assert "DEVICE=cuda was asked for, but torch" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cmlib import inputs, kernels
 from cmlib.models import RNN, LinearRNN
@@ -126,6 +127,29 @@ def test_training_stops_at_the_loss_asked_for(options):
     assert nn.functional.mse_loss(stopped.models[0](x), y).item() == pytest.approx(level, rel=1e-11)
     begun = fit(model, x, y, steps=20, until=1e9, **options)
     assert begun.losses.shape == (1, 1) and torch.equal(begun.models[0].W, model.W)
+
+
+class Looks(TorchDispatchMode):
+    """Counts the numbers that are fetched from a device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("n_models", [1, 3])
+def test_steps_wait_for_the_device_only_where_a_loss_is_asked_for(n_models):
+    models, (x, y) = drawn("tanh"), data()
+
+    def looks(steps, **options):
+        with Looks() as counted:
+            fit(models[:n_models], x, y, steps=steps, lr=1e-3, optimizer="heavy_ball", **options)
+        return counted.count
+
+    assert looks(20) == looks(4)
+    assert looks(20, until=1e-30) - looks(4, until=1e-30) == 16
 
 
 def test_a_model_that_diverges_harms_no_other():

@@ -227,6 +227,105 @@ def test_cell_that_kills_its_kernel_fails_the_chapter(project):
     assert done.returncode != 0 and "linear/one  book  FAILED in code cell [2] `import os`: DeadKernel" in done.stdout
 
 
+TABLE_OF_SIX = """from pathlib import Path
+import time
+from cmlib.chapter.ensembles import ensemble
+
+
+def grid(*, seed, m, scale):
+    while list(Path("_build/train/grid").glob("*.json")) and not Path("go").exists():
+        Path(f"waits-{seed}-{m}").touch()
+        time.sleep(0.05)
+    if Path("broken").exists() and m == 4:
+        raise ValueError("it diverged")
+    return [{"m": m, "error": scale * (seed + m + 0.5)}]
+
+
+rows = ensemble("grid", grid, 3, parts={"m": widths}, scale=rate)"""
+
+
+@pytest.fixture
+def laboratory(project):
+    """The project with a table of three seeds of two parts; once a job is done, others wait for a file `go`."""
+    (project / "cmlib" / "chapter").mkdir()
+    for name in ("__init__", "ensembles"):
+        shutil.copy(ROOT / "cmlib" / "chapter" / "ensembles.py", project / "cmlib" / "chapter" / f"{name}.py")
+    (project / "cmlib" / "chapter" / "__init__.py").write_text("")
+    write_chapter(project, "one", TABLE_OF_SIX)
+    return project
+
+
+def record_of_grid(project):
+    return json.loads((project / "results" / "grid.json").read_text())
+
+
+@pytest.mark.parametrize("signal_of_end", [signal.SIGKILL, signal.SIGINT])
+def test_lab_that_is_stopped_keeps_what_was_done_and_goes_on_from_there(laboratory, signal_of_end):
+    command = [sys.executable, "workflow/build.py", "lab"]
+    environment = os.environ | {"PYTHONPATH": str(laboratory)}
+    done = laboratory / "_build" / "train" / "grid"
+    out = (laboratory / "out").open("w")
+    with out, subprocess.Popen(command, cwd=laboratory, env=environment, stdout=out, stderr=out) as process:
+        for _ in range(1200):
+            n_done, n_waiting = len(list(done.glob("*.json"))), len(list(laboratory.glob("waits-*")))
+            if n_done and n_waiting == min(len(os.sched_getaffinity(0)), 6 - n_done):
+                break
+            time.sleep(0.05)
+        process.send_signal(signal_of_end)
+    said = (laboratory / "out").read_text()
+    assert said.startswith("grid  missing: 6 of 6 jobs left, nobody knows how long\ntogether about 0 s on the ")
+    kept = {path.name: path.read_bytes() for path in done.glob("*.json")}
+    assert len(kept) == n_done
+    if signal_of_end == signal.SIGINT:
+        assert process.returncode == 130 and "the next run goes on from here" in said
+        assert {f"{job}.json" for job in record_of_grid(laboratory)["jobs"]} == set(kept)
+        assert carriers(laboratory) == []
+    (laboratory / "go").touch()
+    again = run(laboratory, "lab")
+    assert again.returncode == 0, again.stdout + again.stderr
+    lines = again.stdout.splitlines()
+    left = next(line for line in lines if " jobs left, " in line)
+    assert re.fullmatch(rf"grid  partial: {6 - n_done} of 6 jobs left, about \d+ s of a core", left)
+    assert re.search(r"^together about \d+ s on the \d+ cores here, as long as", again.stdout, re.MULTILINE)
+    assert lines[-1] == "1 of 1 tables are fresh" and len([line for line in lines if " job " in line]) == 6 - n_done
+    record = record_of_grid(laboratory)
+    assert list(record["jobs"]) == [str(job) for job in range(6)] and record["parts"] == {"m": [2, 4]}
+    assert {name: (done / name).read_bytes() for name in kept} == kept  # nothing was computed twice
+    assert run(laboratory, "lab").stdout == "1 of 1 tables are fresh\n"
+
+
+def test_lab_gathers_what_was_done_beside_jobs_that_failed(laboratory):
+    for name in ("go", "broken"):
+        (laboratory / name).touch()
+    done = run(laboratory, "lab", "grid")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-2:] == [
+        "grid  3 of 6 jobs left; see _build/snakemake.log",
+        "0 of 1 tables are fresh; not grid",
+    ]
+    assert list(record_of_grid(laboratory)["jobs"]) == ["0", "2", "4"]
+    assert "it diverged" in (laboratory / "_build" / "snakemake.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"EXECUTOR": "pbs"}, "expected EXECUTOR=local or EXECUTOR=slurm, got 'pbs'"),
+        (
+            {"EXECUTOR": "slurm", "PATH": ""},
+            "EXECUTOR=slurm needs a machine of a SLURM cluster, and there is no sbatch",
+        ),
+        ({"CMLIB_DEVICE": "gpu"}, "expected DEVICE=cpu or DEVICE=cuda, got 'gpu'"),
+        ({"CMLIB_DEVICE": "cuda", "CUDA_VISIBLE_DEVICES": ""}, "DEVICE=cuda was asked for, but torch"),
+    ],
+)
+def test_lab_refuses_places_that_are_not_there_before_anything_runs(laboratory, monkeypatch, variables, said):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    done = run(laboratory, "lab")
+    assert done.returncode == 2 and done.stderr.startswith(f"build: {said}") and done.stdout == ""
+
+
 def test_job_that_is_killed_is_named(project):
     end = "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\nos.kill(os.getpid(), signal.SIGKILL)"
     write_chapter(project, "one", end)

@@ -6,10 +6,12 @@ A chapter is executed when it has no whole run of today's code, whatever the tim
 and chapters that crash stop nothing: the site is built, they are listed last, and the exit status is 1.
 """
 
+import contextlib
 import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,13 +21,18 @@ from chapters import ROOT, RUNS, chapters, preset_values
 from digests import chapter_digest, content_digest, digest
 from evidence import evidence_at, tally
 from identity import identity
-from lab import RESULTS, ensembles
+from lab import RESULTS, Ensemble, ensembles, gather
 from own_values import OWN
 
 BUILD = ROOT / "_build"
 LOG = BUILD / "snakemake.log"
 # Every process of a run carries this, so that the next run finds the kernels a killed one left behind.
 MARK = "CURSE_OF_MEMORY_RUN"
+# where jobs run -> what Snakemake is told; squeue knows of jobs where a cluster keeps no accounts, which sacct asks
+EXECUTORS = {
+    "local": ["--cores", "all", "--quiet", "all"],
+    "slurm": ["--executor", "slurm", "--jobs", "100", "--slurm-status-command", "squeue"],
+}
 # command -> preset of its chapters
 COMMANDS = {"book": "book", "site": "committed", "smoke": "smoke", "paper": "paper", "update": "book", "lab": None}
 
@@ -53,17 +60,33 @@ def end_left_over() -> int:
     return len(processes)
 
 
-def run_snakemake(preset: str, targets: list[str]) -> None:
-    """Let Snakemake make the targets; what it could not make is missing afterwards."""
+def run_snakemake(preset: str, targets: list[str], executor: str = "local") -> None:
+    """Let Snakemake make the targets; what it could not make is missing afterwards.
+
+    executor: "local", or "slurm" for a job of the cluster each.
+    """
     threads = {name: os.environ.get("OMP_NUM_THREADS", "1") for name in ("MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     threads = {"OMP_NUM_THREADS": "1"} | threads | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow" / "Snakefile")]
     # --nolock: our own lock is already held, and unlike Snakemake's it cannot outlive its process
-    command += ["--cores", "all", "--keep-going", "--rerun-incomplete", "--nolock", "--quiet", "all"]
+    command += [*EXECUTORS[executor], "--keep-going", "--rerun-incomplete", "--nolock"]
     # what is out of date was taken away before, by content; times of files say nothing
     command += ["--rerun-triggers", "code", "--config", f"preset={preset}", "--", *targets]
-    with LOG.open("w") as log:
-        subprocess.call(command, cwd=ROOT, stderr=log, env=os.environ | threads | {MARK: str(ROOT)})
+    environment = os.environ | threads | {MARK: str(ROOT)}
+    cluster = executor == "slurm"
+    with (
+        LOG.open("w") as log,
+        subprocess.Popen(command, cwd=ROOT, stderr=log, env=environment, start_new_session=cluster) as process,
+    ):
+        try:
+            process.wait()
+        except BaseException:
+            if cluster:  # it takes its jobs off the cluster, if it is told once and given the time
+                process.send_signal(signal.SIGINT)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(60)
+            process.kill()
+            raise
 
 
 def read_json(path: Path) -> dict | None:
@@ -164,27 +187,79 @@ def update(wanted: list[str]) -> None:
 
 
 def lab(names: list[str]) -> int:
-    """Compute what the tables of results/ lack, one job a seed, and gather them."""
-    known = ensembles()
+    """Compute the jobs that the tables of results/ lack, and gather what is done, however it ends."""
+    known, executor = ensembles(), os.environ.get("EXECUTOR") or "local"
     if unknown := [name for name in names if name not in known]:
-        print(f"build: no ensemble {unknown[0]!r}; the ensembles are: {', '.join(known)}", file=sys.stderr)
-        return 2
-    stale = [e for e in known.values() if (e.name in names or not names) and e.state != "fresh"]
-    targets = []
-    for ensemble in stale:
-        folder = BUILD / "train" / ensemble.name
-        for seed in range(ensemble.seeds):
-            kept = read_json(folder / f"{seed}.json")
-            if kept and kept["digest"] != ensemble.digest:
-                (folder / f"{seed}.json").unlink()
-        (folder / "gathered").unlink(missing_ok=True)
-        targets.append(f"_build/train/{ensemble.name}/gathered")
-        print(f"{ensemble.name}  {ensemble.state}: {ensemble.seeds} seeds", flush=True)
-    if targets:
-        run_snakemake("book", targets)
-    left = [ensemble.name for ensemble in ensembles().values() if ensemble.state != "fresh"]
-    print(f"{len(known) - len(left)} of {len(known)} tables are fresh" + (f"; not {', '.join(left)}" if left else ""))
-    return 1 if left and not names else 0
+        raise ValueError(f"no ensemble {unknown[0]!r}; the ensembles are: {', '.join(known)}")
+    if wrong := wrong_executor(executor):
+        raise ValueError(wrong)
+    chosen = [known[name] for name in names or known]
+    put_together(chosen)
+    left = {ensemble: jobs for ensemble in chosen if (jobs := ensemble.left())}
+    if left:
+        announce(left, executor)
+    for ensemble in left:
+        digest = ensemble.digest
+        for job in [job for job, about in ensemble.kept().items() if about["digest"] != digest]:
+            (ensemble.folder / f"{job}.json").unlink()
+    try:
+        if left:
+            targets = [f"_build/train/{ensemble.name}/{job}.json" for ensemble, jobs in left.items() for job in jobs]
+            run_snakemake("book", targets, executor)
+    finally:
+        put_together(list(left))
+        for ensemble in left:
+            if jobs := ensemble.left():
+                log = LOG.relative_to(ROOT)
+                print(f"{ensemble.name}  {len(jobs)} of {len(ensemble.jobs)} jobs left; see {log}", flush=True)
+    lacking = [ensemble.name for ensemble in known.values() if ensemble.state != "fresh"]
+    print(
+        f"{len(known) - len(lacking)} of {len(known)} tables are fresh"
+        + (f"; not {', '.join(lacking)}" * bool(lacking))
+    )
+    return 1 if any(ensemble.name in lacking for ensemble in chosen) else 0
+
+
+def wrong_executor(executor: str) -> str | None:
+    """Return what speaks against running jobs there, on the device that was asked for."""
+    from train import wrong_device
+
+    if executor not in EXECUTORS:
+        return f"expected EXECUTOR=local or EXECUTOR=slurm, got {executor!r}"
+    if executor == "slurm" and not shutil.which("sbatch"):
+        return "EXECUTOR=slurm needs a machine of a SLURM cluster, and there is no sbatch here"
+    on_other_machines = executor == "slurm" and os.environ.get("CMLIB_DEVICE") == "cuda"
+    return None if on_other_machines else wrong_device()  # there each job looks for itself
+
+
+def put_together(chosen: list[Ensemble]) -> None:
+    for ensemble in chosen:
+        try:
+            gather(ensemble)
+        except ValueError as error:
+            print(f"not gathered: {error}", flush=True)
+
+
+def announce(left: dict[Ensemble, list[int]], executor: str) -> None:
+    """Say what is left of each table, and how long it took before."""
+    estimates = [ensemble.estimate(jobs) for ensemble, jobs in left.items()]
+    for (ensemble, jobs), estimate in zip(left.items(), estimates, strict=True):
+        takes = "nobody knows how long" if estimate is None else f"about {duration(estimate)} of a core"
+        print(f"{ensemble.name}  {ensemble.state}: {len(jobs)} of {len(ensemble.jobs)} jobs left, {takes}", flush=True)
+    total, cores = sum(filter(None, estimates)), len(os.sched_getaffinity(0))
+    here = (
+        f"{duration(total / cores)} on the {cores} cores here"
+        if executor == "local"
+        else f"{duration(total)} of a core"
+    )
+    unknown = " and what nobody knows" if None in estimates else ""
+    print(f"together about {here}{unknown}, as long as such jobs took when they were last computed", flush=True)
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def main(name: str, given: list[str]) -> int:

@@ -46,12 +46,18 @@ def instruction_set() -> str:
     return next((name for name, needed in wanted.items() if needed <= flags), "DEFAULT")
 
 
-def machine() -> dict:
+def machine(device: str | None = None) -> dict:
+    """Return what this machine is; device: "cuda" where a GPU took part, which is then named."""
     import numpy  # noqa: F401  whose BLAS is looked at; torch would take two seconds and brings its own
     import threadpoolctl
 
     libraries = {f"{p['internal_api']} {p.get('architecture', '')}".strip() for p in threadpoolctl.threadpool_info()}
-    return {
+    about = {}
+    if device == "cuda":
+        import torch
+
+        about["gpu"] = torch.cuda.get_device_name()
+    return about | {
         "cpu": cpu(),
         "instruction_set": instruction_set(),
         "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),

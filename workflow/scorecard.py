@@ -102,11 +102,11 @@ def ensemble_table(ensembles: list[dict]) -> list[str]:
     if not ensembles:
         return ["None."]
     lines = [":::{list-table}", ":header-rows: 1", ""]
-    heads = ("Table", "Chapter", "Seeds", "Seconds a seed", "Computed on", "State", "Files")
+    heads = ("Table", "Chapter", "Jobs", "Seconds a job", "Computed on", "State", "Files")
     lines += [f"{'* -' if i == 0 else '  -'} {head}" for i, head in enumerate(heads)]
     for row in ensembles:
         files = " · ".join(f"[{name.rsplit('.', 1)[-1]}](ensembles/{name})" for name in row["files"]) or "none"
-        cells = [f"**{row['name']}**", f"{{doc}}`/book/{row['chapter']}`", str(row["seeds"]), row["seconds"]]
+        cells = [f"**{row['name']}**", f"{{doc}}`/book/{row['chapter']}`", row["jobs"], row["seconds"]]
         cells += [plain(row["machine"]), row["state"], files]
         lines += [f"{'* -' if i == 0 else '  -'} {cell}" for i, cell in enumerate(cells)]
     return [*lines, ":::"]

@@ -194,13 +194,13 @@ def ensemble_rows() -> list[dict]:
         for name in kept.get("files", []):
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copy(RESULTS / name, folder / name)
-        seconds = sorted(kept.get("seconds", []))
+        seconds = sorted(about["seconds"] for about in kept.get("jobs", {}).values())
         about = kept.get("machine", {})
         rows.append(
             {
                 "name": ensemble.name,
                 "chapter": ensemble.chapter,
-                "seeds": kept.get("seeds", 0),
+                "jobs": f"{len(seconds)} of {len(ensemble.jobs)}",
                 "seconds": f"{seconds[len(seconds) // 2]:.0f}" if seconds else "",
                 "machine": f"{about.get('cpu', '')}, {about.get('instruction_set', '')}".strip(", "),
                 "state": ensemble.state,

@@ -2,13 +2,16 @@
 
 An experiment is a function of a seed and of keyword values that returns rows: dicts in which texts and whole numbers
 say what a row is about, and numbers with a point, bools and arrays are what was measured. `make lab` runs it for every
-seed, one resumable job each, and writes the tables; the same call in a chapter reads them.
+seed, or for every part of every seed, one resumable job each, and writes the tables as rows come; the same call in a
+chapter reads them.
 """
 
 import csv
+import inspect
+import itertools
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,43 +57,63 @@ class Rows:
         return Rows({name: column[chosen] for name, column in self.columns.items()}, self.live_gap, self.origin)
 
     def by_seed(self, name: str, **keys: Any) -> np.ndarray:
-        """Return a column as (n_seeds, n, ...): the rows with these keys, seeds in order, n in the table's order."""
+        """Return a column as (n_seeds, n, ...): the rows with these keys, seeds in order, n in the table's order.
+
+        Seeds that lack rows which others have, as they do in a table that is not finished, are left out.
+        """
         rows = self.where(**keys)
-        seeds = np.unique(rows["seed"])
-        return np.stack([rows[name][rows["seed"] == seed] for seed in seeds])
+        seeds, counts = np.unique(rows["seed"], return_counts=True)
+        return np.stack([rows[name][rows["seed"] == seed] for seed in seeds[counts == counts.max()]])
 
 
-def ensemble(name: str, experiment: Callable[..., list[dict]], seeds: int, *, live: int = 0, **values: Any) -> Rows:
+def ensemble(
+    name: str,
+    experiment: Callable[..., list[dict]],
+    seeds: int,
+    *,
+    parts: dict[str, list] | None = None,
+    live: int = 0,
+    **values: Any,
+) -> Rows:
     """Return the rows of an experiment for the seeds 0, 1, ...: from results/, or computed here for want of them.
 
     Args:
         name: of the table, as results/NAME.csv.
-        experiment: called as experiment(seed=seed, **values); returns one row or more, with the same columns.
+        experiment: called as experiment(seed=seed, **part, **values), and with device="cpu", or what `make lab` was
+            asked for, if it has such a parameter; returns one row or more, with the same columns.
         seeds: how many of the table's are read; it may hold fewer until `make lab` has run.
-        live: how many of them are computed here as well and compared with the table.
-        values: numbers, texts or lists of them; other values than the table's own have no rows there, and are
+        parts: keyword -> list; each combination is one part of a seed, and one part of one seed is a job.
+        live: how many of the table's jobs are computed here as well and compared with it.
+        values: numbers, texts or lists of them; other values or parts than the table's own have no rows there, and are
             computed here for max(live, 1) seeds.
 
     Raises:
         ValueError: on rows that are no table.
     """
-    if wanted := os.environ.get("CMLIB_ENSEMBLE"):  # a job of the training stage: one seed of one table, and done
+    parts = parts or {}
+    n_parts = len(combinations(parts))
+    if wanted := os.environ.get("CMLIB_ENSEMBLE"):  # a job of the training stage: one part of one seed, and done
         job = json.loads(wanted)
         if job["name"] == name:
-            raise Done(_columns(experiment, [job["seed"]], values), values, seeds)
+            columns = _columns(experiment, [job["job"]], parts, values)
+            raise Done(columns, values, parts, _device(experiment).get("device"))
         live = 0
-    table = _read(name, values)
-    if table is None:
+    table, jobs = _read(name, parts, values, seeds * n_parts)
+    if not jobs:
         count = max(live, 1)
         origin = f"{name}: no rows for these values in results/; {count} of {seeds} seeds computed here"
         print(origin)
-        return Rows(_columns(experiment, range(count), values), origin=origin)
+        return Rows(_columns(experiment, range(count * n_parts), parts, values), origin=origin)
     table = {column: rows[table["seed"] < seeds] for column, rows in table.items()}
-    origin = f"{name}: {len(np.unique(table['seed']))} seeds from results/{name}.csv"
+    whole = len(jobs) == seeds * n_parts
+    amount = f"{seeds} seeds" + (f" of {n_parts} parts" if parts else "")
+    origin = f"{name}: {amount if whole else f'{len(jobs)} of {seeds * n_parts} jobs'} from results/{name}.csv"
     gap = None
     if live:
-        gap = spreads_apart(_columns(experiment, range(live), values), table)
-        origin += f", {live} of them computed again here"
+        gap = spreads_apart(_columns(experiment, jobs[:live], parts, values), table)
+        origin += f", {len(jobs[:live])} of them computed again here"
+    if not whole:
+        origin += "; make lab computes the rest"
     print(origin)
     return Rows(table, gap, origin)
 
@@ -108,7 +131,12 @@ def gathered(name: str) -> Rows:
 
 
 class Done(Exception):
-    """Ends a job of the training stage with its columns, values and number of seeds."""
+    """Ends a job of the training stage with its columns, values, parts, and the device that it was given or None."""
+
+
+def combinations(parts: dict[str, list]) -> list[dict[str, Any]]:
+    """Return the parts of a seed in the order of their numbers: job = seed * n_parts + number, the last key fastest."""
+    return [dict(zip(parts, chosen, strict=True)) for chosen in itertools.product(*parts.values())]
 
 
 def spreads_apart(again: dict[str, np.ndarray], table: dict[str, np.ndarray]) -> float:
@@ -156,8 +184,17 @@ def _groups(columns: dict, keys: Sequence[str]) -> list[tuple]:
     return list(zip(*(columns[key].tolist() for key in keys), strict=True)) if keys else [()] * len(columns["seed"])
 
 
-def _columns(experiment: Callable, seeds: Sequence[int], values: dict) -> dict[str, np.ndarray]:
-    rows = [{"seed": seed} | row for seed in seeds for row in experiment(seed=seed, **values)]
+def _device(experiment: Callable) -> dict[str, str]:
+    takes = "device" in inspect.signature(experiment).parameters
+    return {"device": os.environ.get("CMLIB_DEVICE") or "cpu"} if takes else {}
+
+
+def _columns(experiment: Callable, jobs: Iterable[int], parts: dict, values: dict) -> dict[str, np.ndarray]:
+    given, device = combinations(parts), _device(experiment)
+    rows = []
+    for job in jobs:
+        seed, part = divmod(job, len(given))
+        rows += [{"seed": seed} | row for row in experiment(seed=seed, **given[part], **device, **values)]
     if not rows or any(row.keys() != rows[0].keys() for row in rows):
         raise ValueError(f"expected rows of the same columns, got {[list(row) for row in rows[:3]]}")
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
@@ -167,14 +204,16 @@ def _columns(experiment: Callable, seeds: Sequence[int], values: dict) -> dict[s
     return columns
 
 
-def _read(name: str, values: dict) -> dict[str, np.ndarray] | None:
+def _read(name: str, parts: dict, values: dict, n_jobs: int) -> tuple[dict[str, np.ndarray], list[int]]:
+    """Return the columns of the table with these parts and values, and which of the first n_jobs are in it."""
     folder = results_folder()
     if folder is None or not (folder / f"{name}.json").exists():
-        return None
+        return {}, []
     record = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    if record["values"] != json.loads(json.dumps(values, default=lambda value: value.tolist())):
-        return None
-    return read_columns(folder / name)
+    asked = json.loads(json.dumps([parts, values], default=lambda value: value.tolist()))
+    if [record["parts"], record["values"]] != asked:
+        return {}, []
+    return read_columns(folder / name), [job for job in map(int, record["jobs"]) if job < n_jobs]
 
 
 def read_columns(stem: Path) -> dict[str, np.ndarray]:
