@@ -246,14 +246,15 @@ def announce(left: dict[Ensemble, list[int]], executor: str) -> None:
     for (ensemble, jobs), estimate in zip(left.items(), estimates, strict=True):
         takes = "nobody knows how long" if estimate is None else f"about {duration(estimate)} of a core"
         print(f"{ensemble.name}  {ensemble.state}: {len(jobs)} of {len(ensemble.jobs)} jobs left, {takes}", flush=True)
-    total, cores = sum(filter(None, estimates)), len(os.sched_getaffinity(0))
-    here = (
-        f"{duration(total / cores)} on the {cores} cores here"
-        if executor == "local"
-        else f"{duration(total)} of a core"
-    )
-    unknown = " and what nobody knows" if None in estimates else ""
-    print(f"together about {here}{unknown}, as long as such jobs took when they were last computed", flush=True)
+    if known := [estimate for estimate in estimates if estimate is not None]:
+        total, cores = sum(known), len(os.sched_getaffinity(0))
+        here = (
+            f"{duration(total / cores)} on the {cores} cores here"
+            if executor == "local"
+            else f"{duration(total)} of a core"
+        )
+        unknown = " and what nobody knows" if None in estimates else ""
+        print(f"together about {here}{unknown}, as long as such jobs took when they were last computed", flush=True)
 
 
 def duration(seconds: float) -> str:

@@ -24,6 +24,7 @@ from train import FAR
 
 PACKAGES = {"slurmctld": "slurmctld", "slurmd": "slurmd", "sbatch": "slurm-client", "munged": "munge"}
 N_JOBS = 3
+OURS = str(BUILD / "slurm-")  # how the folders of our own begin
 CONFIGURATION = """\
 ClusterName=loopback
 SlurmctldHost=localhost
@@ -68,7 +69,7 @@ def installed() -> str | None:
     return None
 
 
-def start(folder: Path, processes: list[subprocess.Popen]) -> None:
+def start(folder: Path) -> None:
     """Start munge, the controller and one node, and wait until the node takes jobs.
 
     Raises:
@@ -94,12 +95,12 @@ def start(folder: Path, processes: list[subprocess.Popen]) -> None:
     munge += [f"--log-file={folder / 'munged.log'}"]
     # --force: of a folder that others may write to, it only warns
     commands = [["munged", "--foreground", "--force", *munge], ["slurmctld", "-D"], ["slurmd", "-D", "-N", "localhost"]]
+    processes = []
     for command in commands:
         with (folder / f"{command[0]}.out").open("w") as out:
             # without the mark of a run, as a later one would take them for its own
             environment = {name: value for name, value in os.environ.items() if name != MARK}
-            own = subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True)
-        processes.append(own)
+            processes.append(subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True))
         time.sleep(1)
     for _ in range(60):
         if ended := [process.args[0] for process in processes if process.poll() is not None]:
@@ -118,34 +119,29 @@ def last_words(folder: Path, name: str) -> str:
     return "".join(texts).strip()[-500:]
 
 
-def stop(folder: Path, processes: list[subprocess.Popen]) -> None:
-    """End every process of it, and the jobs that still run; remove its folder."""
-    if processes:
+def stop() -> None:
+    """End every process of it and of its jobs, also of one that a kill left behind; remove its folder."""
+    if os.environ.get("SLURM_CONF", "").startswith(OURS):  # and of no other SLURM
         with contextlib.suppress(subprocess.TimeoutExpired):
             subprocess.run(["scancel", "--user=root"], capture_output=True, timeout=10)
-    family = []
-    for process in processes:
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        processes = daemons()
+        for process in processes:
+            with contextlib.suppress(psutil.Error):
+                end(process)
+        psutil.wait_procs(processes, timeout=10)
+    end_left_over()  # the jobs
+    for folder in BUILD.glob("slurm-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def daemons() -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            family += psutil.Process(process.pid).children(recursive=True)
-    for each in psutil.process_iter():  # steps of jobs leave their family
-        with contextlib.suppress(psutil.Error):
-            if each.pid != os.getpid() and each.environ().get("SLURM_CONF") == str(folder / "slurm.conf"):
-                family.append(each)
-    for process in reversed(processes):
-        process.terminate()
-    for process in processes:
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    for each in family:
-        with contextlib.suppress(psutil.Error):
-            each.kill()
-    psutil.wait_procs(family, timeout=5)
-    end_left_over()
-    shutil.rmtree(folder, ignore_errors=True)
-    os.environ.pop("SLURM_CONF", None)
+            ours = process.environ().get("SLURM_CONF", "").startswith(OURS)
+            found += [process] if ours and process.pid != os.getpid() else []
+    return found
 
 
 def cheapest() -> list[tuple[Ensemble, int]]:
@@ -185,9 +181,9 @@ def main() -> int:
         print("test-slurm: no table is fresh, so there is nothing to compare with; run make lab", file=sys.stderr)
         return 1
     BUILD.mkdir(exist_ok=True)
-    folder, processes = Path(tempfile.mkdtemp(prefix="slurm-", dir=BUILD)), []
+    stop()
     try:
-        start(folder, processes)
+        start(Path(tempfile.mkdtemp(prefix="slurm-", dir=BUILD)))
         version = subprocess.run(["sbatch", "--version"], capture_output=True, text=True).stdout.strip()
         print(f"{version} takes jobs on loopback", flush=True)
         for ensemble, job in chosen:
@@ -198,7 +194,7 @@ def main() -> int:
         print(f"test-slurm: {error}", file=sys.stderr)
         return 1
     finally:
-        stop(folder, processes)
+        stop()
         print("SLURM is taken down", flush=True)
     print(f"{len(chosen) - wrong} of {len(chosen)} jobs computed through SLURM agree with their tables")
     return 1 if wrong else 0
