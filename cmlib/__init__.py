@@ -21,7 +21,7 @@ from cmlib.sensitivity import Sensitivity, sensitivity
 from cmlib.budget import Budget
 from cmlib.report import Report, report
 from cmlib.loading import load_model
-from cmlib import parts, sequence_maps, testing
+from cmlib import parts, protocols, sequence_maps, testing
 
 __version__ = "0.2.0"
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
     "perturbation_error",
     "stable_perturbation_radius",
     "crossing",
+    "protocols",
     "Certificate",
     "certify",
     "Sensitivity",

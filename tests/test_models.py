@@ -281,6 +281,16 @@ def test_s4d_is_causal_and_stays_stable():
     assert (layer.eigenvalues().real < 0).all()
 
 
+@pytest.mark.parametrize("name", parameterizations.PARAMETERIZATIONS)
+def test_s4d_begins_alike_in_every_parameterization(name):
+    f = parameterizations.PARAMETERIZATIONS[name]
+    layer, x = s4d(parameterization=f), torch.randn(2, 30, 3, generator=torch.Generator().manual_seed(1)).double()
+    assert torch.allclose(layer(x), s4d()(x), rtol=0, atol=1e-13)
+    with torch.no_grad():
+        layer.W += 3.0
+    assert bool((layer.eigenvalues().real < 0).all()) is f.stable
+
+
 def test_s4d_start_depends_on_its_generator_alone():
     state = torch.random.get_rng_state()
     first, again, other = (s4d(seed).C for seed in (0, 0, 1))
@@ -295,6 +305,7 @@ def test_s4d_start_depends_on_its_generator_alone():
         ((0,), {}, "expected channels to be an integer >= 1"),
         ((2, 0), {}, "expected modes to be an integer >= 1"),
         ((2, 2), {"steps": (0.1, 0.01)}, "smallest <= largest"),
+        ((2, 2), {"parameterization": parameterizations.dissipative}, "parameterization of its kind"),
     ],
 )
 def test_s4d_rejects(arguments, options, message):

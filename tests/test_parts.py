@@ -170,7 +170,7 @@ def test_weights_have_their_parts_in_it():
     (part,) = parts(LRU([0.9, 0.99]))
     assert part.weights == {"nu_log": "recurrent", "theta_log": "recurrent", "B": "other", "C": "other"}
     (part,) = parts(models.S4D(2, 3))
-    assert {n for n, role in part.weights.items() if role == "recurrent"} == {"log_step", "log_rate", "frequency"}
+    assert {n for n, role in part.weights.items() if role == "recurrent"} == {"log_step", "W", "frequency"}
 
 
 def test_weights_that_are_computed_from_others_keep_their_roles_and_their_values():

@@ -21,6 +21,7 @@ from cmlib.arguments import (
     real_array,
     sequences,
 )
+from cmlib.parameterizations import checked, exp
 from cmlib.sequence_maps import causal_convolution
 
 
@@ -35,12 +36,13 @@ class S4D(nn.Module):
         channels: d_in = d_out, >= 1.
         modes: complex modes in each channel, half the real states, >= 1.
         steps: smallest and largest step.
+        parameterization: raw weight -> real part of an eigenvalue, exp or another that reaches -1/2.
         generator: of the random start; None takes one with seed 0.
         dtype: of the weights, of floating-point numbers.
 
     Raises:
-        ValueError: on counts below 1, steps that are not 0 < smallest <= largest, a generator that is none of torch, or
-            another dtype.
+        ValueError: on counts below 1, steps that are not 0 < smallest <= largest, a parameterization of matrices, a
+            generator that is none of torch, or another dtype.
 
     Reference: gu2022parameterization, S4D-Lin
 
@@ -55,6 +57,7 @@ class S4D(nn.Module):
         modes: Count = 32,
         *,
         steps: Interval = (1e-3, 1e-1),
+        parameterization: Any = exp,
         generator: Source = None,
         dtype: DType = torch.float64,
     ):
@@ -73,8 +76,10 @@ class S4D(nn.Module):
         low, high = math.log(low), math.log(high)
         spread = torch.rand(channels, generator=generator, dtype=dtype)
         self.log_step = nn.Parameter(low + (high - low) * spread)
-        # real rates through exp, so that no training step leaves the stable half-plane
-        self.log_rate = nn.Parameter(torch.full((channels, modes), math.log(0.5), dtype=dtype))
+        real = torch.full((channels, modes), -0.5, dtype=dtype)
+        # a stable one keeps each training step within the stable half-plane
+        self.parameterization: Any = checked(parameterization, real[0])
+        self.W = nn.Parameter(self.parameterization.right_inverse(real))
         self.frequency = nn.Parameter(math.pi * torch.arange(modes, dtype=dtype).repeat(channels, 1))
         self.C = nn.Parameter(normal(channels, modes, 2) * math.sqrt(0.5))  # real and imaginary parts
         self.D = nn.Parameter(normal(channels))
@@ -96,7 +101,7 @@ class S4D(nn.Module):
         >>> torch.allclose(z.real, torch.full_like(z.real, -0.05)), round(z.imag[0, 1].item() / np.pi, 3)
         (True, 0.1)
         """
-        rates = torch.complex(-torch.exp(self.log_rate), self.frequency)
+        rates = torch.complex(self.parameterization(self.W), self.frequency)
         return rates * torch.exp(self.log_step)[:, None]
 
     def forward(self, x: Inputs, route: str = "convolution") -> Float[Tensor, "batch time channels"]:

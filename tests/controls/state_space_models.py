@@ -46,6 +46,13 @@ def of_the_last_input(right):
     return memory_function
 
 
+def rates_left_alone(right):
+    def public_perturbation(*args, shifted=None, **options):
+        return right(*args, **options)
+
+    return public_perturbation
+
+
 DEFECTS = {
     "scan-one-round-short": (
         CHAPTER,
@@ -77,6 +84,12 @@ DEFECTS = {
         "cmlib.parameterizations.Exp.forward",
         lambda right: lambda self, w: right(self, -w),
         "lambda = -exp(-w)",
+    ),
+    "rates-not-shifted": (
+        CHAPTER,
+        "cmlib.protocols.public_perturbation",
+        rates_left_alone,
+        "the public protocol with noise on the rates in place of a shift",
     ),
     "everything-fades": (
         CHAPTER,
