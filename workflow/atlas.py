@@ -40,7 +40,7 @@ VERDICTS = {
     "depends on the protocol": "it comes out or not, depending on choices that the card names",
     "contradicted": "done as described, the opposite comes out",
     "corrected": "as printed it does not hold in full; a change that the card gives makes it hold",
-    "not tested": "the book uses it or passes it by, and computes nothing",
+    "not tested": "the paper's experiment was not done here, or there is nothing to compute",
 }
 SOURCES = {  # what a card says of it
     "text": "",
