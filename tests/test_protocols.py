@@ -88,6 +88,7 @@ def test_one_state_variable_shifted_agrees_with_its_geometric_sum(exact, beta):
         for layer in (*model.embed, *model.readout):
             layer.bias.zero_(), layer.weight.fill_(1.0)
         model.P.fill_(2.0), model.W.fill_(0.1)
+    model.settle()
     x, rate = noise(3, 25, 1), 4 * (0.1 - beta)
     step, gain = (np.exp(-rate), -np.expm1(-rate) / rate) if exact else (1 - rate, 1.0)
     y = [sum(step ** (k - j) * gain * x[:, j, 0] for j in range(k + 1)) for k in range(25)]
@@ -109,10 +110,12 @@ def test_one_state_variable_shifted_agrees_with_its_geometric_sum(exact, beta):
 
 def test_overflow_of_single_precision_is_infinite_and_in_double_it_is_not():
     radii, x = [0.0, 1.0], noise(2, 100, 1)
-    double = network()
+    models_of = [network(), network().float()]
+    for model in models_of:
+        model.settle()  # so that the shift takes rates below 0
     curves = [
         protocols.public_perturbation(model, nothing, radii, x.to(model.W.dtype), shifted="W", n_draws=2)
-        for model in (double, network().float())
+        for model in models_of
     ]
     assert np.isfinite(curves[0].errors).all() and curves[0].errors[1] > 1e39
     assert curves[1].errors[0] == pytest.approx(curves[0].errors[0], rel=1e-4) and curves[1].errors[1] == np.inf
@@ -201,14 +204,20 @@ def test_euler_is_unstable_where_the_flow_is_not():
     assert sizes[0] > 1 > sizes[1]
 
 
-def test_kinds_begin_with_the_same_rates_and_stable_ones_keep_their_sign():
-    rates = {kind: network(kind=kind).rates() for kind in ("direct", "softplus", "exp")}
-    assert all(torch.allclose(rates["direct"], found, rtol=1e-12, atol=0) for found in rates.values())
-    assert (rates["direct"] > 0).all()
-    for kind in rates:
+def test_rates_of_a_network_that_trains_are_not_negative_and_direct_ones_may_be_once_it_has():
+    for kind in ("direct", "softplus", "exp"):
         model = network(kind=kind)
+        assert (model.rates() >= 0).all() and (model.W < 0).any()
+        before = model.rates()
+        model.settle()
+        assert torch.equal(model.rates(), before)  # what relu hid is gone
         model.W.data -= 5.0
         assert bool((model.rates() > 0).all()) is (kind != "direct")
+
+
+def test_start_is_orthogonal():
+    P = network().P
+    assert torch.allclose(P.mT @ P, torch.eye(6, dtype=torch.float64), rtol=0, atol=1e-14)
 
 
 def test_modes_of_s4_turn_and_have_no_weight_to_shift():

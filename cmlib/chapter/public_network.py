@@ -12,15 +12,16 @@ from cmlib.parameterizations import matrix_exponential
 from cmlib.protocols import time_weights
 
 # raw weights -> rates; those of "s4" turn as well, and are out of reach of a shift
-RATES = {"direct": torch.nn.Identity(), "softplus": nn.functional.softplus, "exp": torch.exp, "s4": torch.exp}
+RATES = {"direct": nn.functional.relu, "softplus": nn.functional.softplus, "exp": torch.exp, "s4": torch.exp}
 
 
 class PublicNetwork(nn.Module):
     """Steps h_k = h_{k-1} - P^T diag(rates) P h_{k-1} + embed(x_k), y_k = readout(h_k): Euler of dt = 1, no activation.
 
-    embed and readout are linear maps of two layers with biases. Rates are W ("direct"), log(1 + e^W) or e^W. An "s4"
-    has m/2 complex modes in place of P and W, rates e^log_rate, a learned step and steps that are exact. The
-    start is ours: entries of P spread over (-1, 1), rates over (0, 1/m).
+    embed and readout are linear maps of three layers with biases. Rates are log(1 + e^W), e^W, or "direct": max(W, 0)
+    while it trains, so that rates below 0 are learnt by none, and W itself once it is `settled`. P starts as a random
+    orthogonal matrix that it may leave, W with normal entries. An "s4" has m/2 complex modes in place of P and W, rates
+    e^log_rate, a learned step and steps that are exact.
 
     Args:
         m: state variables, even for "s4".
@@ -67,21 +68,29 @@ class PublicNetwork(nn.Module):
                 weight.data = uniform(-1 / math.sqrt(n_in), 1 / math.sqrt(n_in), *weight.shape)
             return layer
 
-        self.embed = nn.Sequential(linear(1, m), linear(m, m))
+        self.settled = False
+        self.embed = nn.Sequential(linear(1, m), linear(m, m), linear(m, m))
         if kind == "s4":
             self.log_rate = nn.Parameter(torch.full((m // 2,), math.log(0.5), dtype=dtype))
             self.frequency = nn.Parameter(math.pi * torch.arange(m // 2, dtype=dtype))
             self.log_step = nn.Parameter(uniform(math.log(1e-2), math.log(1e-1), m // 2))
         else:
-            rates = uniform(1e-3 / m, 1 / m, m)  # so that P^T diag(rates) P is about 1/6
-            starts = {"direct": rates, "softplus": torch.log(torch.expm1(rates)), "exp": torch.log(rates)}
-            self.W = nn.Parameter(starts[kind])
-            self.P = nn.Parameter(uniform(-1.0, 1.0, m, m))
-        self.readout = nn.Sequential(linear(m, m), linear(m, 1))
+            self.W = nn.Parameter(torch.randn(m, generator=generator, dtype=dtype))
+            self.P = nn.Parameter(torch.linalg.qr(torch.randn(m, m, generator=generator, dtype=dtype)).Q)
+        self.readout = nn.Sequential(linear(m, m), linear(m, m), linear(m, 1))
 
     def rates(self) -> Float[Tensor, " n"]:
         """Return the m rates in the middle of P^T diag(rates) P, or those of the m/2 modes of an "s4"."""
-        return RATES[self.kind](self.log_rate if self.kind == "s4" else self.W)
+        if self.kind == "s4":
+            return torch.exp(self.log_rate)
+        return self.W if self.kind == "direct" and self.settled else RATES[self.kind](self.W)
+
+    def settle(self) -> None:
+        """End training: direct rates are from now on what is stored, so that a push can take them below 0."""
+        if self.kind == "direct" and not self.settled:
+            with torch.no_grad():
+                _ = self.W.relu_()
+        self.settled = True
 
     def step(self) -> tuple[Float[Tensor, "m m"], Float[Tensor, "m m"]]:
         """Return (M, B) of h_k = M h_{k-1} + B embed(x_k)."""
@@ -128,14 +137,15 @@ class PublicNetwork(nn.Module):
 
     def _answers(self, n: Count) -> tuple[Tensor, Tensor]:
         n, (M, B) = count("n", n), self.step()
-        before: Any = self.embed
-        after: Any = self.readout
-        pushed = torch.stack([before[1].weight @ before[0].weight[:, 0], before[1](before[0].bias)])
+        nothing = M.new_zeros(1)
+        idle = self.embed(nothing)
+        pushed = torch.stack([self.embed(nothing + 1) - idle, idle])
         states = (pushed @ B.mT)[:, None]  # (2, steps, m), twice as many steps each time
         while states.shape[1] < n:
             states, M = torch.cat([states, states @ M.mT], 1), M @ M
-        kernel, of_bias = states[:, :n] @ (after[0].weight.mT @ after[1].weight[0])
-        return kernel, of_bias.cumsum(0) + after[1](after[0].bias)
+        rest = self.readout(torch.zeros_like(M[0]))
+        kernel, of_bias = (self.readout(states[:, :n]) - rest)[..., 0]
+        return kernel, of_bias.cumsum(0) + rest
 
 
 def white_noise_error(network: Any, weights: Float[Tensor, " n"]) -> Float[Tensor, ""]:
