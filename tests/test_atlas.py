@@ -57,7 +57,7 @@ def test_every_claim_against_the_papers_is_on_a_card(book):
         ({"source": "hearsay"}, "card B-F2: unknown source 'hearsay'; expected one of: text, secondary"),
         ({"verdit": "corrected"}, "card B-F2: unknown field 'verdit'; the fields are: aliases, "),
         ({"why": None}, "card B-F2: lacks why"),
-        ({"evidence": []}, "card B-F2: 'contradicted' with 0 pieces of evidence"),
+        ({"evidence": []}, "card B-F2: 'depends on the protocol' with 0 pieces of evidence"),
         ({"verdict": "not tested"}, "card B-F2: 'not tested' with 8 pieces of evidence"),
         ({"name": "Fig. 2 of B"}, "card B-F2: expected a name like 'Figure 2 of B', got 'Fig. 2 of B'"),
         ({"also": ["Figure 2 of E"]}, "card B-F2: expected a name like 'Figure 2 of B', got 'Figure 2 of E'"),
@@ -106,9 +106,9 @@ def test_verdict_whose_evidence_fails_turns_red_by_itself(evidence, verdict, sta
 def test_first_page_counts_every_card_once(book):
     counted = re.findall(r"\b(\d+) (?:is|are|depend)", atlas.summary(CARDS, book))
     assert sum(map(int, counted)) == len(CARDS)
-    one = atlas.summary([card("B-F2"), card("A-Sec4"), card("A-F1c")], book)
+    one = atlas.summary([card("B-F11b"), card("A-Sec4"), card("A-F1c")], book)
     assert one.startswith(
-        "Of 3 figures, tables and statements of the papers, 2 depend on the protocol and 1 is contradicted:"
+        "Of 3 figures, tables and statements of the papers, 2 depend on the protocol and 1 is corrected:"
     )
 
 
@@ -177,14 +177,14 @@ class TestPage:
             assert page.request.get(f"{page.url.rsplit('/', 1)[0]}/{link}").ok
 
     def test_filters_by_mouse_and_keeps_the_address(self, page):
-        page.get_by_label("contradicted", exact=True).click()
-        assert page.locator(SHOWN).count() == found("contradicted")
-        assert page.url.endswith("?verdict=contradicted")
-        wanted = [f"Paper {letter}" for letter in atlas.LETTERS if found("contradicted", letter)]
+        page.get_by_label("corrected", exact=True).click()
+        assert page.locator(SHOWN).count() == found("corrected")
+        assert page.url.endswith("?verdict=corrected")
+        wanted = [f"Paper {letter}" for letter in atlas.LETTERS if found("corrected", letter)]
         assert [heading.split("#")[0] for heading in page.locator("article h2:visible").all_inner_texts()] == wanted
         page.get_by_label("A", exact=True).click()
-        assert page.locator(SHOWN).count() == found("contradicted", "A")
-        assert page.get_by_role("status").inner_text() == f"{found('contradicted', 'A')} of {len(CARDS)} cards"
+        assert page.locator(SHOWN).count() == found("corrected", "A")
+        assert page.get_by_role("status").inner_text() == f"{found('corrected', 'A')} of {len(CARDS)} cards"
         page.locator("#only-paper-all").click()
         page.locator("#only-verdict-all").click()
         assert page.locator(SHOWN).count() == len(CARDS) and "?" not in page.url
@@ -213,7 +213,7 @@ class TestPage:
         assert page.locator("section.atlas-card:has(#atlas-b-f2)").is_visible()
 
     def test_prints_every_card_and_no_filter(self, page):
-        page.goto(f"{page.url}?verdict=contradicted")
+        page.goto(f"{page.url}?verdict=corrected")
         page.emulate_media(media="print")
         assert page.locator(SHOWN).count() == len(CARDS)
         assert not page.locator(".atlas-filters").is_visible()
