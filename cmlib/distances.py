@@ -28,6 +28,7 @@ from cmlib.sequence_maps import copied, evaluate, evaluating, first, in_precisio
 MOST_POINTS_PER_OCTAVE = 512
 MOST_OCTAVES = 48
 MOST_NUMBERS = 2**24  # held at once by a batch of networks: 128 MiB, some four times that with what torch needs around
+IN_CACHE = 2**21  # the same where nothing is kept for a gradient: whole networks, as many as stay near the processor
 CHECKPOINTS = torch.__version__ >= "2.5"  # compared as versions; before, torch knows no checkpoint around vmap
 LANES = 32  # sequences that the compiled loop takes together
 FEW = 4  # sequences through all of which a gradient is as fast as through those where a supremum is reached
@@ -192,7 +193,8 @@ class SequenceDistance:
         # errors, and for each the time and the sequences where value and slope are largest: (networks,), (networks, 3)
         per_network, n_networks = self._numbers(flat), len(next(iter(flat.values())))
         sequences = max(1, min(len(self.x), MOST_NUMBERS // per_network))
-        networks = max(1, MOST_NUMBERS // (per_network * sequences)) if self.batchable else 1
+        most = MOST_NUMBERS if torch.is_grad_enabled() else IN_CACHE
+        networks = max(1, most // (per_network * sequences)) if self.batchable else 1
         measure, found = self._measured, []
         if torch.is_grad_enabled() and CHECKPOINTS and n_networks * len(self.x) * per_network > MOST_NUMBERS:
             measure = functools.partial(checkpoint, measure, use_reentrant=False)  # the graph of one part at a time

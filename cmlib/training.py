@@ -200,14 +200,14 @@ def _quasi_newton(model: nn.Module, x: Tensor, y: Tensor, steps: int, until: flo
         assign(values)
         loss = _mean_square(model(x), y)
         slopes = torch.autograd.grad(loss, weights)
-        return loss.item(), nn.utils.parameters_to_vector(slopes).double().cpu().numpy()
+        return loss.item(), _vector(slopes).double().cpu().numpy()
 
     def watch(intermediate_result: optimize.OptimizeResult) -> None:
         losses.append(intermediate_result.fun)
         if losses[-1] <= until:
             raise StopIteration
 
-    start = nn.utils.parameters_to_vector(weights).detach().double().cpu().numpy()
+    start = _vector(weights).detach().double().cpu().numpy()
     losses.append(loss_and_gradient(start)[0])
     if losses[0] > until:
         # 30 pairs, as memory has many scales; without tolerances, as `steps` and `until` say when to stop
@@ -217,6 +217,10 @@ def _quasi_newton(model: nn.Module, x: Tensor, y: Tensor, steps: int, until: flo
         )
         assign(found.x)
     return model, losses
+
+
+def _vector(tensors: Iterable[Tensor]) -> Tensor:
+    return torch.cat([value.reshape(-1) for value in tensors])  # of any strides, such as those of a QR factor
 
 
 def _mean_square(predicted: Any, outputs: Tensor) -> Tensor:

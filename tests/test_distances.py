@@ -212,6 +212,8 @@ def test_chunks_change_nothing(method, diagonal, norm, monkeypatch):
     assert errors() == pytest.approx(whole, rel=1e-10)
     monkeypatch.setattr(distances, "MOST_NUMBERS", 1)
     assert errors() == pytest.approx(whole, rel=1e-10)
+    monkeypatch.setattr(distances, "IN_CACHE", 1)
+    assert errors() == pytest.approx(whole, rel=1e-10)
 
 
 @pytest.mark.parametrize("activation", ["identity", "hardtanh"])

@@ -117,6 +117,17 @@ def test_quasi_newton_trains_each_model_as_if_alone():
     assert (together.losses[-1] < 0.1 * by_adam.losses[-1]).all()
 
 
+def test_quasi_newton_takes_weights_of_any_strides():
+    model, (x, y) = drawn("tanh")[0], data()
+    factor = -torch.linalg.qr(model.W.detach()).Q  # in columns, as a QR factorization leaves it
+    losses = []
+    for W in (factor, factor.contiguous()):
+        model.W = nn.Parameter(W)
+        losses.append(fit(model, x, y, steps=20, optimizer="lbfgs").losses)
+    assert not factor.is_contiguous()
+    assert losses[0][:5] == pytest.approx(losses[1][:5], rel=1e-9)  # later steps magnify what rounding differs by
+
+
 @pytest.mark.parametrize("options", [{"optimizer": "lbfgs"}, {"optimizer": "adam", "lr": 0.01}])
 def test_training_stops_at_the_loss_asked_for(options):
     model, (x, y) = drawn("tanh")[0], data()
