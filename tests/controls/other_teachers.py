@@ -2,13 +2,13 @@
 
 import dataclasses
 
-import numpy as np
+import torch
 
 CHAPTER = "nonlinear/other-teachers"
 
 
 def rightmost(stability_radius):
-    return lambda W, *args, **options: float(-np.linalg.eigvals(np.asarray(W)).real.max())
+    return lambda W, *args, **options: float(-torch.linalg.eigvals(torch.as_tensor(W)).real.max())
 
 
 def per_step(memory_function):
