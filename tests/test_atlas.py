@@ -58,7 +58,7 @@ def test_every_claim_against_the_papers_is_on_a_card(book):
         ({"verdit": "corrected"}, "card B-F2: unknown field 'verdit'; the fields are: aliases, "),
         ({"why": None}, "card B-F2: lacks why"),
         ({"evidence": []}, "card B-F2: 'depends on the protocol' with 0 pieces of evidence"),
-        ({"verdict": "not tested"}, "card B-F2: 'not tested' with 22 pieces of evidence"),
+        ({"verdict": "not tested"}, "card B-F2: 'not tested' with 23 pieces of evidence"),
         ({"name": "Fig. 2 of B"}, "card B-F2: expected a name like 'Figure 2 of B', got 'Fig. 2 of B'"),
         ({"also": ["Figure 2 of E"]}, "card B-F2: expected a name like 'Figure 2 of B', got 'Figure 2 of E'"),
         ({"compare": "widths | 4"}, "card B-F2: expected rows as 'quantity | theirs | ours' in compare"),
