@@ -23,6 +23,8 @@ REPAIRS = {
 }
 # names, marks and spaces of code have the colour of code; marking each of them doubles the page
 PLAIN = re.compile(r'<span class="[npw]">([^<]*)</span>')
+# a citation repeats its whole entry, which the preview of the link shows: on the scorecard four hundred times
+CITED = re.compile(r'(<a class="reference internal" href="[^"]*#id\d+") title="[^"]*"')
 # a formula and the mark that follows it, which a browser would put on the next line
 MARKED = re.compile(r'(\(?<span class="math notranslate nohighlight">[^<]*</span>)([.,;:)?!]+)')
 # the corner of a table is no heading
@@ -46,7 +48,7 @@ def repair(folder: Path) -> str:
             new, times = re.subn(pattern, replacement, new)
             seen |= {pattern} if times else set()
         new = PLAIN.sub(r"\1", new).replace(CORNER, "<td></td>")
-        new = MARKED.sub(r'<span class="unbroken">\1\2</span>', new)
+        new = CITED.sub(r"\1", MARKED.sub(r'<span class="unbroken">\1\2</span>', new))
         if page.name != "search.html":
             new = INDEX.sub("", new)
         if new != text:
